@@ -1,0 +1,86 @@
+# Everything a newcomer, a maintainer and CI do goes through these targets.
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-print-directory
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+# Passed on to the command or the test runner: make run ARGS="--help", make test ARGS="-k threshold".
+ARGS ?=
+# One benchmark, or all of them: make bench NAME=predict.
+NAME ?=
+# make lock UPGRADE=1 takes the newest versions; without it, locked versions stay as they are.
+UPGRADE ?=
+# Test processes at a time. More than the cores make the servers that tests start miss their deadlines.
+WORKERS ?= 2
+
+COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+	--annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+
+.PHONY: help
+help: ## List these targets
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: setup
+setup: $(READY) ## Create .venv with the locked dependencies and the project itself
+
+$(READY): pyproject.toml requirements/bootstrap.txt requirements/dev.txt
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) was not found: install Python 3.11 or newer, or name one with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "Tidemark needs Python 3.11 or newer, and $(PYTHON) is $$($(PYTHON) --version 2>&1): name another one with make PYTHON=..." >&2; exit 1; }
+	@$(PYTHON) -c 'import ensurepip, venv' 2>/dev/null || { echo "$(PYTHON) cannot make virtual environments: on Debian and Ubuntu, install python3-venv" >&2; exit 1; }
+	@echo "Setting up $(VENV) with $$($(PYTHON) --version)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --only-binary :all: -r requirements/bootstrap.txt
+	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: run
+run: setup ## Start the whole stack, replay the recorded calls, serve on http://127.0.0.1:8000
+	@exec $(BIN)/tidemark up --fresh --replay examples/calls.ndjson.gz $(ARGS)
+
+.PHONY: test
+test: setup ## Run the tests that need nothing but what setup installed
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not soak" $(ARGS)
+
+.PHONY: check
+check: setup ## Lint, formatting, strict types, import contracts, declared dependencies
+	@$(BIN)/ruff check --output-format concise .
+	@$(BIN)/ruff format --check --output-format concise .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports
+	@$(BIN)/deptry .
+
+.PHONY: format
+format: setup ## Mend formatting and what lint can mend alone
+	@$(BIN)/ruff check --fix-only .
+	@$(BIN)/ruff format .
+
+.PHONY: bench
+bench: setup ## Run every benchmark, or the one in NAME=
+	@$(BIN)/python -m benchmarks $(NAME)
+
+.PHONY: soak
+soak: setup ## Run the tests that take hours
+	@$(BIN)/pytest -m soak --timeout 0 $(ARGS)
+
+.PHONY: docs
+docs: setup ## Write the generated pages and build the site into site/
+	@$(BIN)/python docs/generate.py
+	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+
+.PHONY: lock
+lock: setup ## Resolve the dependencies of pyproject.toml into requirements/, with hashes
+	$(COMPILE) --extra local --extra dev -o requirements/dev.txt pyproject.toml
+	$(COMPILE) --extra local -c requirements/dev.txt -o requirements/local.txt pyproject.toml
+	$(COMPILE) -c requirements/dev.txt -o requirements/runtime.txt pyproject.toml
+	$(COMPILE) -c requirements/dev.txt -o requirements/bootstrap.txt requirements/bootstrap.in
+
+.PHONY: clean
+clean: ## Remove everything that these targets made, .venv and the embedded stack's data included
+	rm -rf $(VENV) .tidemark site build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,179 @@
+"""The catalogue of emitted Prometheus metrics: every name, label and unit has one home, here.
+
+`INSTRUMENTS` is plain data, from which `docs/metrics.md` is written. A process calls `instruments(registry)` once, in
+its composition root, and passes the result on: nothing is registered by an import.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+Kind = Literal["counter", "gauge", "histogram"]
+
+
+@dataclass(frozen=True, slots=True)
+class Instrument:
+    """One emitted metric: `help` goes to Prometheus, `comment` tells an operator what to make of it."""
+
+    name: str
+    kind: Kind
+    help: str
+    comment: str
+    labels: tuple[str, ...] = ()
+    buckets: tuple[float, ...] = ()
+
+    def counter(self, registry: CollectorRegistry) -> Counter:
+        return Counter(self.name, self.help, self.labels, registry=registry)
+
+    def gauge(self, registry: CollectorRegistry) -> Gauge:
+        return Gauge(self.name, self.help, self.labels, registry=registry)
+
+    def histogram(self, registry: CollectorRegistry) -> Histogram:
+        return Histogram(self.name, self.help, self.labels, registry=registry, buckets=self.buckets)
+
+
+EVENTS = Instrument(
+    name="tidemark_events_total",
+    kind="counter",
+    labels=("topic", "result"),
+    help="Events read from a topic, by what became of them.",
+    comment="`result` is `accepted`, `dead` (in the dead letters), `late` (its window was already learned) or "
+    "`replayed` (already in the state, so it changed nothing). The four add up to what was read.",
+)
+WINDOWS_CLOSED = Instrument(
+    name="tidemark_windows_closed_total",
+    kind="counter",
+    help="Hourly windows that were closed: judged, and the next threshold published.",
+    comment="Flat while events arrive: nothing reaches the end of its hour, so look at the clock setting.",
+)
+WINDOWS_LEARNED = Instrument(
+    name="tidemark_windows_learned_total",
+    kind="counter",
+    help="Hourly windows that were learned after their grace period.",
+    comment="Follows the closed windows by the grace period.",
+)
+FLUSH_SECONDS = Instrument(
+    name="tidemark_flush_seconds",
+    kind="histogram",
+    help="Duration of one write of absorbed events to Redis, in seconds.",
+    comment="Above the flush interval, the worker falls behind: add workers, or look at Redis.",
+    buckets=(0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+FLUSH_SUBJECTS = Instrument(
+    name="tidemark_flush_subjects",
+    kind="histogram",
+    help="Subjects written by one flush.",
+    comment="Each is one atomic write.",
+    buckets=(1, 10, 100, 1_000, 10_000, 100_000, 1_000_000),
+)
+WRITE_CONFLICTS = Instrument(
+    name="tidemark_write_conflicts_total",
+    kind="counter",
+    help="Writes of a subject that another writer was ahead of; each was loaded and applied again.",
+    comment="Single ones come from training while events arrive. A steady rate means that two workers own one subject.",
+)
+CONSUMER_LAG = Instrument(
+    name="tidemark_consumer_lag_records",
+    kind="gauge",
+    labels=("topic", "partition"),
+    help="Records between the end of a partition and what was read of it.",
+    comment="What to alert on: it grows when the worker is too slow or has stopped reading.",
+)
+HISTORY_PENDING = Instrument(
+    name="tidemark_history_pending_windows",
+    kind="gauge",
+    help="Closed windows that PostgreSQL has not taken yet.",
+    comment="Grows while PostgreSQL is away and drains by itself afterwards.",
+)
+SERIES = Instrument(
+    name="tidemark_series",
+    kind="gauge",
+    labels=("status",),
+    help="Series by the status of their model.",
+    comment="`status` is one of those that predict answers with.",
+)
+DEAD_LETTERS = Instrument(
+    name="tidemark_dead_letters_total",
+    kind="counter",
+    labels=("reason",),
+    help="Events that were refused and kept in the dead letters, by reason.",
+    comment="Each is in the topic `dead-letters` with its origin and offset.",
+)
+HTTP_REQUESTS = Instrument(
+    name="tidemark_http_requests_total",
+    kind="counter",
+    labels=("route", "method", "status"),
+    help="HTTP requests that were answered.",
+    comment="`route` is the template of the path, so billers do not multiply it; a path that no route matches counts "
+    "as one.",
+)
+HTTP_REQUEST_SECONDS = Instrument(
+    name="tidemark_http_request_seconds",
+    kind="histogram",
+    labels=("route",),
+    help="Duration of an HTTP request until its answer was complete, in seconds.",
+    comment="Predict is meant to stay under 5 ms at half load.",
+    buckets=(0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0),
+)
+DEPENDENCY_UP = Instrument(
+    name="tidemark_dependency_up",
+    kind="gauge",
+    labels=("dependency",),
+    help="1 while a dependency answers, 0 while it does not.",
+    comment="`dependency` is `kafka`, `redis` or `postgres`; the same that `/readyz` names.",
+)
+
+INSTRUMENTS = (
+    EVENTS,
+    WINDOWS_CLOSED,
+    WINDOWS_LEARNED,
+    FLUSH_SECONDS,
+    FLUSH_SUBJECTS,
+    WRITE_CONFLICTS,
+    CONSUMER_LAG,
+    HISTORY_PENDING,
+    SERIES,
+    DEAD_LETTERS,
+    HTTP_REQUESTS,
+    HTTP_REQUEST_SECONDS,
+    DEPENDENCY_UP,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Instruments:
+    """The live instruments of one process, registered in one registry."""
+
+    events: Counter
+    windows_closed: Counter
+    windows_learned: Counter
+    flush_seconds: Histogram
+    flush_subjects: Histogram
+    write_conflicts: Counter
+    consumer_lag: Gauge
+    history_pending: Gauge
+    series: Gauge
+    dead_letters: Counter
+    http_requests: Counter
+    http_request_seconds: Histogram
+    dependency_up: Gauge
+
+
+def instruments(registry: CollectorRegistry) -> Instruments:
+    """All instruments, registered in `registry`; a registry takes them once (ValueError the second time)."""
+    return Instruments(
+        events=EVENTS.counter(registry),
+        windows_closed=WINDOWS_CLOSED.counter(registry),
+        windows_learned=WINDOWS_LEARNED.counter(registry),
+        flush_seconds=FLUSH_SECONDS.histogram(registry),
+        flush_subjects=FLUSH_SUBJECTS.histogram(registry),
+        write_conflicts=WRITE_CONFLICTS.counter(registry),
+        consumer_lag=CONSUMER_LAG.gauge(registry),
+        history_pending=HISTORY_PENDING.gauge(registry),
+        series=SERIES.gauge(registry),
+        dead_letters=DEAD_LETTERS.counter(registry),
+        http_requests=HTTP_REQUESTS.counter(registry),
+        http_request_seconds=HTTP_REQUEST_SECONDS.histogram(registry),
+        dependency_up=DEPENDENCY_UP.gauge(registry),
+    )

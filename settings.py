@@ -1,0 +1,188 @@
+"""The only reader of the environment: every setting with its meaning, unit, range and default.
+
+Precedence: environment variables (`TIDEMARK_...`), then the files of `TIDEMARK_SECRETS_DIR` (one secret a file, named
+like the variable in lower case), then the defaults below. A variable that starts with `TIDEMARK_` and is not listed
+here stops the start: a misspelt setting that is silently ignored is how a threshold ends up wrong for a month.
+"""
+
+import difflib
+import os
+from pathlib import Path
+from typing import Literal
+from zoneinfo import ZoneInfo
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from detection.errors import SettingsError
+from detection.hours import SECOND_MS
+from detection.policy import Policy
+
+PREFIX = "TIDEMARK_"
+SECRETS_DIR = "TIDEMARK_SECRETS_DIR"
+
+
+class Settings(BaseSettings):
+    """What one process of Tidemark may be told from outside."""
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, frozen=True, extra="forbid")
+
+    kafka_brokers: str = Field(
+        default="127.0.0.1:9092",
+        description="Bootstrap brokers, `host:port` separated by commas.",
+    )
+    kafka_group: str = Field(default="tidemark", min_length=1, description="Consumer group of the workers.")
+    kafka_log_id: str = Field(
+        default="kafka",
+        pattern=r"^[A-Za-z0-9_.-]{1,64}$",
+        description="Names the log that stored offsets belong to. Change it after topics were deleted and created "
+        "anew: offsets of the old log are then no longer compared with those of the new one.",
+    )
+    kafka_partitions: int = Field(
+        default=8, ge=1, le=4096, description="Partitions of a topic that Tidemark creates itself."
+    )
+    kafka_replicas: int = Field(default=1, ge=1, le=7, description="Replicas of a topic that Tidemark creates itself.")
+    kafka_session_seconds: float = Field(
+        default=30,
+        ge=6,
+        le=300,
+        description="Seconds without a heartbeat after which a worker's partitions move to another one.",
+    )
+    redis_url: SecretStr = Field(
+        default=SecretStr("redis://127.0.0.1:6379/0"),
+        description="Redis or Valkey with the learned state, `redis://` or `rediss://`.",
+    )
+    postgres_url: SecretStr = Field(
+        default=SecretStr("postgresql://postgres@127.0.0.1:5432/postgres"),
+        description="PostgreSQL with the history of closed windows.",
+    )
+    http_host: str = Field(default="127.0.0.1", description="Address the API listens on.")
+    http_port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on.")
+    insecure: bool = Field(
+        default=False,
+        description="Serve an address other than the loopback without authentication.",
+    )
+    max_body_bytes: int = Field(
+        default=16 * 1024 * 1024,
+        ge=1024,
+        le=1024**3,
+        description="Largest request body in bytes, after decompression.",
+    )
+    max_rows: int = Field(default=200_000, ge=1, le=10_000_000, description="Most rows or events in one request.")
+    clock: Literal["wall", "events"] = Field(
+        default="wall",
+        description="What closes the windows of a silent biller: the wall clock, or the newest event of the stream "
+        "(for recorded data, whose time is not ours).",
+    )
+    close_after_seconds: int = Field(
+        default=60,
+        ge=0,
+        le=3600,
+        description="Seconds after its end at which a window is closed: judged, and the next threshold published.",
+    )
+    grace_seconds: int = Field(
+        default=3600,
+        ge=0,
+        le=86_400,
+        description="Seconds after its end for which a window still takes calls. Then it is learned; what comes later "
+        "is late: counted, and kept in the dead letters.",
+    )
+    future_seconds: int = Field(
+        default=300,
+        ge=0,
+        le=86_400,
+        description="Seconds by which an event may be ahead of the time at which the broker was given it.",
+    )
+    stale_after_hours: int = Field(
+        default=24, ge=1, le=720, description="Hours without an observation after which a series is `stale`."
+    )
+    time_zone: str = Field(
+        default="UTC",
+        description="IANA zone in which hours of the day and days of the week are counted.",
+    )
+    coverage: float = Field(
+        default=0.99,
+        ge=0.9,
+        le=0.999,
+        description="Share of normal observations that stay inside their threshold.",
+    )
+    min_calls: int = Field(
+        default=5,
+        ge=1,
+        le=1_000_000,
+        description="Calls below which an exceedance raises no alert flag.",
+    )
+    flush_seconds: float = Field(
+        default=1.0, ge=0.05, le=60, description="Seconds between two writes of what was absorbed."
+    )
+    flush_events: int = Field(
+        default=200_000,
+        ge=1,
+        le=5_000_000,
+        description="Absorbed events that cause a write before its time: the bound on the worker's memory.",
+    )
+    dead_letter_share: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Share of rejected events, over the last ten thousand, at which the worker stops.",
+    )
+    worker_http_port: int = Field(
+        default=0, ge=0, le=65535, description="Port of the worker's own `/metrics` and `/healthz`; 0 serves none."
+    )
+    data_dir: Path = Field(default=Path(".tidemark"), description="Folder of the embedded stack's data and logs.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field(
+        default="info", description="Lowest level that is logged."
+    )
+    log_format: Literal["json", "console"] = Field(
+        default="json", description="Structured lines for machines, or coloured ones for people."
+    )
+
+    def policy(self) -> Policy:
+        """The part of the settings that the pure core works by."""
+        return Policy(
+            close_after_ms=self.close_after_seconds * SECOND_MS,
+            grace_ms=self.grace_seconds * SECOND_MS,
+            stale_after_hours=self.stale_after_hours,
+            zone=self.time_zone,
+            coverage=self.coverage,
+            min_calls=self.min_calls,
+        )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _zone_exists(cls, name: str) -> str:
+        try:
+            ZoneInfo(name)
+        except (KeyError, ValueError, OSError) as error:
+            raise ValueError(f"no IANA time zone is called {name!r}") from error
+        return name
+
+
+def load(**overrides: object) -> Settings:
+    """Settings of this process; raises SettingsError that names each refused variable."""
+    refuse_unknown(os.environ)
+    secrets = os.environ.get(SECRETS_DIR)
+    try:
+        return Settings(_secrets_dir=secrets, **overrides)  # type: ignore[arg-type]  # overrides are validated by pydantic
+    except ValidationError as error:
+        # The refused input itself is left out: it may be a password.
+        found = "; ".join(
+            f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            for item in error.errors(include_input=False, include_url=False)
+        )
+        raise SettingsError(found) from None
+
+
+def refuse_unknown(environment: "os._Environ[str] | dict[str, str]") -> None:
+    """Raise SettingsError that names each `TIDEMARK_` variable which is no setting: pydantic takes them in silence."""
+    known = {PREFIX + name.upper() for name in Settings.model_fields} | {SECRETS_DIR}
+    unknown = sorted(name for name in environment if name.startswith(PREFIX) and name not in known)
+    if not unknown:
+        return
+    hints = []
+    for name in unknown:
+        # Without the prefix, which all share and which would make any two names look alike.
+        near = difflib.get_close_matches(name.removeprefix(PREFIX), [item.removeprefix(PREFIX) for item in known], n=1)
+        hints.append(f"{name} is no setting" + (f", did you mean {PREFIX}{near[0]}?" if near else ""))
+    raise SettingsError("; ".join(hints))
