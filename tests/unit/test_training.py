@@ -1,0 +1,205 @@
+"""Which rows of a data set are new, and what training with them leads to."""
+
+import pytest
+
+from detection.backtest import backtest
+from detection.catalogue import AVERAGE_RESPONSE_TIME, ERROR_RATE, TIMEOUT_ERROR_RATE, gauge
+from detection.errors import InvalidRowError
+from detection.estimate import Scored
+from detection.events import CallEvent
+from detection.policy import Policy
+from detection.rows import Observation, Row, checked_row
+from detection.series_model import SeriesModel
+from detection.subject import Subject
+from detection.subject_state import SubjectState
+from detection.training import Sifted, first_open, fold, rows_of_calls, sift, train
+
+POLICY = Policy()
+METRIC = AVERAGE_RESPONSE_TIME
+START = 490_000
+NOTHING: dict[int, Observation] = {}
+
+
+def rows(count: int, *, start: int = START) -> list[Row]:
+    return [Row(at + 1, start + at, 100.0 + 17.0 * ((start + at) % 24), 60) for at in range(count)]
+
+
+def known_of(some: list[Row]) -> dict[int, Observation]:
+    return {row.hour: row.observation() for row in some}
+
+
+def sifted(some: list[Row], known: dict[int, Observation] = NOTHING, model: SeriesModel | None = None) -> Sifted:
+    return sift(some, known=known, model=model, open_from=START + 1000, closed_before=START + 2000)
+
+
+def trained(
+    some: list[Row], known: dict[int, Observation] = NOTHING, state: SubjectState | None = None
+) -> SubjectState:
+    state = state or SubjectState(Subject.biller("B1"))
+    train(state, METRIC, known=known, added=some, anew=False, policy=POLICY)
+    return state
+
+
+def test_a_row_that_is_known_with_the_same_value_is_a_duplicate() -> None:
+    some = rows(3)
+    found = sifted(some, known_of(some))
+    assert (found.accepted, found.duplicates, found.rejected) == ([], 3, [])
+
+
+def test_a_row_without_a_count_matches_what_is_known_by_its_value() -> None:
+    found = sifted([Row(1, START, 5.0, None)], {START: Observation(START, 5.0, 77)})
+    assert (found.accepted, found.duplicates) == ([], 1)
+
+
+@pytest.mark.parametrize(("value", "count", "field"), [(5.1, 77, "value"), (5.0, 78, "count")])
+def test_a_row_that_is_known_otherwise_is_rejected_with_what_is_known(value: float, count: int, field: str) -> None:
+    found = sifted([Row(1, START, value, count)], {START: Observation(START, 5.0, 77)})
+    assert found.accepted == []
+    assert (found.rejected[0].row, found.rejected[0].field) == (1, field)
+    assert "5.0 of 77" in found.rejected[0].reason
+
+
+def test_two_rows_of_one_hour_are_a_duplicate_or_a_contradiction() -> None:
+    found = sifted([Row(1, START, 5.0, 1), Row(2, START, 5.0, 1), Row(3, START, 6.0, 1)])
+    assert [row.row for row in found.accepted] == [1]
+    assert found.duplicates == 1
+    assert [one.row for one in found.rejected] == [3]
+
+
+def test_rows_of_open_windows_and_of_hours_that_are_not_over_are_rejected() -> None:
+    found = sifted([Row(1, START + 999, 1.0, 1), Row(2, START + 1000, 1.0, 1), Row(3, START + 2000, 1.0, 1)])
+    assert [row.row for row in found.accepted] == [1]
+    assert [(one.row, one.reason) for one in found.rejected] == [
+        (2, "its window is still open for live events"),
+        (3, "its hour is not over yet"),
+    ]
+
+
+def test_windows_are_open_from_the_first_hour_that_live_events_may_still_change() -> None:
+    silent = SubjectState(Subject.biller("B1"))
+    assert first_open(silent, closed_before=START, policy=POLICY) == START
+    live = SubjectState(Subject.biller("B1"), watermark_ms=START * 3_600_000 + 60_000)
+    assert first_open(live, closed_before=START, policy=POLICY) == START - 1
+
+
+def test_older_rows_are_rejected_where_the_history_has_lost_what_the_model_learned() -> None:
+    everything = rows(60)
+    model = trained(everything).models[METRIC.slug]
+    found = sifted([Row(1, START - 5, 1.0, 1), Row(2, START + 70, 1.0, 1)], known_of(everything[30:]), model)
+    assert [row.row for row in found.accepted] == [2]
+    assert "no longer holds" in found.rejected[0].reason
+
+
+def test_training_equals_the_fold_of_the_same_rows() -> None:
+    some = rows(100)
+    model = SeriesModel(METRIC, POLICY)
+    for row in some:
+        model.learn(row.hour, row.value, 60, POLICY)
+    state = trained(some)
+    assert state.models[METRIC.slug].to_state() == model.to_state()
+    assert state.verdicts[METRIC.slug].hour == some[-1].hour
+    assert state.is_outdated
+    assert state.changed == {METRIC.slug}
+
+
+def test_training_with_nothing_new_changes_nothing() -> None:
+    some = rows(100)
+    state = trained(some)
+    before = state.models[METRIC.slug]
+    state.settled()
+    state.is_outdated = False
+    done = train(state, METRIC, known=known_of(some), added=[], anew=False, policy=POLICY)
+    assert not done.is_changed
+    assert state.models[METRIC.slug] is before
+    assert not state.changed
+    assert not state.is_outdated
+
+
+def test_rows_that_a_crash_left_in_the_history_only_are_folded_in() -> None:
+    some = rows(100)
+    whole = trained(some).models[METRIC.slug].to_state()
+    for learned in (some[:60], some[60:], some[::2]):
+        state = trained(learned)
+        trained([], known_of(some), state)
+        assert state.models[METRIC.slug].to_state() == whole
+
+
+def test_folding_anew_the_same_rows_changes_nothing() -> None:
+    some = rows(60)
+    state = trained(some)
+    assert not train(state, METRIC, known={}, added=some, anew=True, policy=POLICY).is_changed
+    assert train(state, METRIC, known={}, added=some[:50], anew=True, policy=POLICY).is_changed
+    assert state.models[METRIC.slug].n_learned == 50
+
+
+def test_the_tally_is_that_of_the_verdicts() -> None:
+    observations = [row.observation() for row in rows(200)]
+    tally, last = fold(SeriesModel(METRIC, POLICY), observations, POLICY)
+    judged = [one.verdict for one in backtest(METRIC, observations, POLICY) if isinstance(one.verdict, Scored)]
+    assert last == judged[-1]
+    assert tally.hours == len(judged) == 152
+    assert tally.exceedance == sum(one.is_exceeded for one in judged) / 152
+    gaps = [one.value - one.threshold for one in judged]
+    assert tally.pinball == pytest.approx(sum(max(0.99 * gap, -0.01 * gap) for gap in gaps) / 152)
+    # The series repeats itself every day, so naive makes no error and skill has no meaning.
+    assert tally.skill is None
+
+
+def test_a_gauge_is_taken_as_0_or_more_until_a_negative_value_is_seen() -> None:
+    values = [1.0, 2.0, 1.5, -4.0, 2.0, 1.0]
+    observations = [Observation(START + at, value, 1) for at, value in enumerate(values)]
+    found = list(backtest(gauge("depth"), observations, POLICY))
+    assert all(one.forecast.estimate.lower >= 0.0 for one in found[1:4])
+    unbounded = SeriesModel(gauge("depth"), POLICY)
+    for one in observations[:5]:
+        unbounded.learn(one.hour, one.value, one.count, POLICY)
+    assert found[5].forecast == unbounded.forecast(START + 5, POLICY)
+
+
+def test_calls_are_counted_to_hours_as_live_ones_are() -> None:
+    calls = [
+        (1, CallEvent("B1", START * 3_600_000, 100.0004, "ok")),
+        (2, CallEvent("B1", START * 3_600_000 + 5, 300.0, "error")),
+        (3, CallEvent("B1", START * 3_600_000 + 3_599_999, 9.0, "timeout")),
+        (4, CallEvent("B1", (START + 1) * 3_600_000, 7.0, None, 503)),
+    ]
+    assert rows_of_calls(calls, METRIC) == [Row(1, START, 200.0, 2), Row(4, START + 1, 7.0, 1)]
+    assert rows_of_calls(calls, ERROR_RATE) == [Row(1, START, 100.0 / 3.0, 3), Row(4, START + 1, 100.0, 1)]
+    assert rows_of_calls(calls, TIMEOUT_ERROR_RATE) == [Row(1, START, 100.0 / 3.0, 3), Row(4, START + 1, 0.0, 1)]
+
+
+@pytest.mark.parametrize(
+    ("field", "given"),
+    [
+        ("timestamp", None),
+        ("timestamp", ""),
+        ("timestamp", "yesterday"),
+        ("timestamp", "2026-03-02T12:00:00"),
+        ("timestamp", 1_763_755_200),
+        ("timestamp", True),
+        ("timestamp", 1.5e12),
+        ("value", None),
+        ("value", "many"),
+        ("value", "nan"),
+        ("value", "inf"),
+        ("value", True),
+        ("value", []),
+        ("value", 10**400),
+        ("value", -1.0),
+        ("count", 0),
+        ("count", 1.5),
+        ("count", "-3"),
+        ("count", False),
+    ],
+)
+def test_a_row_that_cannot_be_read_names_its_field(field: str, given: object) -> None:
+    good: dict[str, object] = {"timestamp": "2026-03-02T12:10:00Z", "value": "1.5", "count": "3"}
+    assert checked_row(7, **good, metric=METRIC) == Row(7, 492_348, 1.5, 3)
+    with pytest.raises(InvalidRowError) as refused:
+        checked_row(7, **(good | {field: given}), metric=METRIC)
+    assert (refused.value.row, refused.value.field) == (7, field)
+
+
+def test_a_rate_above_100_percent_is_refused() -> None:
+    with pytest.raises(InvalidRowError, match="at least 0 and at most 100 %"):
+        checked_row(1, timestamp="2026-03-02T12:10:00Z", value=100.5, count=None, metric=ERROR_RATE)
