@@ -1,0 +1,1 @@
+"""What is known, kept: Redis for the state, PostgreSQL for the history."""

@@ -1,0 +1,264 @@
+"""The history of closed windows in PostgreSQL: every write is an upsert that can be repeated."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from types import TracebackType
+from typing import Any, Final, Literal, Self, cast
+
+import orjson
+import psycopg
+from psycopg import AsyncConnection
+from psycopg.types.json import Jsonb
+from psycopg_pool import AsyncConnectionPool
+
+from detection.errors import DependencyError
+from detection.subject import Subject
+from detection.windows import CallWindow, Window
+
+Origin = Literal["live", "train"]
+
+_CONNECT_SECONDS: Final = 5
+_STATEMENT_SECONDS: Final = 60
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+
+# Rows arrive by COPY in tables that only this connection sees and that are empty again after each transaction: a
+# hundred thousand rows then take one statement. `if not exists`, because a connection pooler may hand us any session.
+_STAGING: Final = """
+create temporary table if not exists arrived_windows (
+    subject text, hour timestamptz, calls bigint, errors bigint, timeouts bigint,
+    latency_us numeric, latency_us2 numeric, bins jsonb
+) on commit delete rows;
+create temporary table if not exists arrived_observations (
+    subject text, metric text, hour timestamptz, value double precision, count bigint
+) on commit delete rows
+"""
+_WINDOW_TYPES: Final = ("text", "timestamptz", "int8", "int8", "int8", "numeric", "numeric", "jsonb")
+_OBSERVATION_TYPES: Final = ("text", "text", "timestamptz", "float8", "int8")
+
+# In the order of the primary key, so that two writers of the same rows wait for each other instead of dead-locking.
+_UPSERT_WINDOWS: Final = """
+insert into call_windows as known (subject, hour, calls, errors, timeouts, latency_us, latency_us2, bins)
+select subject, hour, calls, errors, timeouts, latency_us, latency_us2, bins
+from arrived_windows order by subject, hour
+on conflict (subject, hour) do update set
+    calls = excluded.calls, errors = excluded.errors, timeouts = excluded.timeouts,
+    latency_us = excluded.latency_us, latency_us2 = excluded.latency_us2, bins = excluded.bins
+where (known.calls, known.errors, known.timeouts, known.latency_us, known.latency_us2, known.bins)
+    is distinct from
+    (excluded.calls, excluded.errors, excluded.timeouts, excluded.latency_us, excluded.latency_us2, excluded.bins)
+"""
+_UPSERT_LIVE: Final = """
+insert into observations as known (subject, metric, hour, value, count, origin)
+select subject, metric, hour, value, count, 'live' from arrived_observations order by subject, metric, hour
+on conflict (subject, metric, hour) do update set value = excluded.value, count = excluded.count
+where known.origin = 'live' and (known.value, known.count) is distinct from (excluded.value, excluded.count)
+"""
+_INSERT_TRAINING: Final = """
+insert into observations (subject, metric, hour, value, count, origin)
+select subject, metric, hour, value, count, 'train' from arrived_observations order by subject, metric, hour
+on conflict (subject, metric, hour) do nothing
+"""
+_READ: Final = """
+select hour, value, count, origin from observations
+where subject = %s and metric = %s
+    and (%s::timestamptz is null or hour >= %s::timestamptz)
+    and (%s::timestamptz is null or hour < %s::timestamptz)
+order by hour
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """The value of one closed hour (since the epoch), and whether it came from the stream or from a data set."""
+
+    hour: int
+    value: float
+    count: int
+    origin: Origin
+
+
+class History:
+    """Every closed window, and every value that a model learned; DependencyError while PostgreSQL does not answer.
+
+    The tables are those of `state.migrate.migrate`. Every method is one transaction.
+    """
+
+    def __init__(self, url: str, *, connections: int = 4, timeout_seconds: float = 10.0) -> None:
+        self._pool = AsyncConnectionPool(
+            url,
+            min_size=1,
+            max_size=connections,
+            max_waiting=64,
+            timeout=timeout_seconds,
+            kwargs={"autocommit": True, "connect_timeout": _CONNECT_SECONDS, "application_name": "tidemark"},
+            configure=_configure,
+            # A connection that broke while nobody used it is replaced before it is handed out.
+            check=AsyncConnectionPool.check_connection,
+            open=False,
+        )
+
+    async def open(self) -> None:
+        """Start to connect; does not wait for it, and does not fail where PostgreSQL is away."""
+        await self._pool.open(wait=False)
+
+    async def close(self) -> None:
+        """Give the connections back."""
+        await self._pool.close()
+
+    async def __aenter__(self) -> Self:
+        await self.open()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
+        """Keep these windows, by hour, and each value of them as `live`; the same again changes nothing.
+
+        A live value never takes the place of one that the model was trained with: the model learned that one.
+        """
+        rows = [
+            (str(subject), hour, window) for subject, by_hour in windows.items() for hour, window in by_hour.items()
+        ]
+        if not rows:
+            return
+        async with self._transaction() as connection:
+            await connection.execute(_STAGING)
+            await _copy(
+                connection,
+                "copy arrived_windows from stdin (format binary)",
+                _WINDOW_TYPES,
+                (
+                    (
+                        subject,
+                        _moment(hour),
+                        window.calls,
+                        window.errors,
+                        window.timeouts,
+                        window.latency_us,
+                        window.latency_us2,
+                        _bins(window),
+                    )
+                    for subject, hour, window in rows
+                    if isinstance(window, CallWindow)
+                ),
+            )
+            await _copy_observations(
+                connection,
+                (
+                    (subject, value.metric.slug, _moment(hour), float(value.value), value.count)
+                    for subject, hour, window in rows
+                    for value in window.values()
+                ),
+            )
+            await connection.execute(_UPSERT_WINDOWS)
+            await connection.execute(_UPSERT_LIVE)
+
+    async def read(
+        self, subject: Subject, metric_slug: str, from_hour: int | None = None, to_hour: int | None = None
+    ) -> list[Row]:
+        """The series' values of the hours `from_hour <= hour < to_hour`, oldest first."""
+        start = None if from_hour is None else _moment(from_hour)
+        end = None if to_hour is None else _moment(to_hour)
+        async with self._connection() as connection:
+            cursor = connection.cursor(binary=True)
+            await cursor.execute(_READ, (str(subject), metric_slug, start, start, end, end))
+            found = await cursor.fetchall()
+        return [Row(_hour(moment), value, count, cast(Origin, origin)) for moment, value, count, origin in found]
+
+    async def add_training(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
+        """Keep `(hour, value, count)` of a data set, except for hours that are known already."""
+        async with self._transaction() as connection:
+            await self._insert_training(connection, subject, metric_slug, rows)
+
+    async def replace(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
+        """Keep `(hour, value, count)` of a data set in place of everything that was known of the series."""
+        async with self._transaction() as connection:
+            await connection.execute(
+                "delete from observations where subject = %s and metric = %s", (str(subject), metric_slug)
+            )
+            await self._insert_training(connection, subject, metric_slug, rows)
+
+    async def known_hours(self, subject: Subject, metric_slug: str) -> dict[int, Origin]:
+        """The hours that the series has a value of, oldest first, with where it came from."""
+        return {row.hour: row.origin for row in await self.read(subject, metric_slug)}
+
+    async def count(self) -> int:
+        """Values of all series together."""
+        async with self._connection() as connection:
+            cursor = await connection.execute("select count(*) from observations")
+            found = await cursor.fetchone()
+        return 0 if found is None else int(found[0])
+
+    async def ping(self) -> None:
+        """Raises DependencyError when PostgreSQL does not answer."""
+        async with self._connection() as connection:
+            await connection.execute("select 1")
+
+    async def _insert_training(
+        self,
+        connection: AsyncConnection,
+        subject: Subject,
+        metric_slug: str,
+        rows: Iterable[tuple[int, float, int]],
+    ) -> None:
+        await connection.execute(_STAGING)
+        text = str(subject)
+        await _copy_observations(
+            connection, ((text, metric_slug, _moment(hour), float(value), count) for hour, value, count in rows)
+        )
+        await connection.execute(_INSERT_TRAINING)
+
+    @asynccontextmanager
+    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
+        async with self._connection() as connection, connection.transaction():
+            yield connection
+
+    @asynccontextmanager
+    async def _connection(self) -> AsyncIterator[AsyncConnection]:
+        try:
+            async with self._pool.connection() as connection:
+                yield connection
+        except psycopg.Error as error:
+            raise DependencyError("postgres", f"{type(error).__name__}: {str(error).strip()}") from error
+
+
+async def _configure(connection: AsyncConnection) -> None:
+    await connection.execute(f"set statement_timeout = '{_STATEMENT_SECONDS}s'")
+
+
+async def _copy_observations(connection: AsyncConnection, rows: Iterable[tuple[Any, ...]]) -> None:
+    await _copy(connection, "copy arrived_observations from stdin (format binary)", _OBSERVATION_TYPES, rows)
+
+
+async def _copy(
+    connection: AsyncConnection,
+    statement: Literal[
+        "copy arrived_windows from stdin (format binary)", "copy arrived_observations from stdin (format binary)"
+    ],
+    types: Sequence[str],
+    rows: Iterable[tuple[Any, ...]],
+) -> None:
+    """Binary, so that a float arrives bit for bit."""
+    async with connection.cursor() as cursor, cursor.copy(statement) as copy:
+        copy.set_types(types)
+        for row in rows:
+            await copy.write_row(row)
+
+
+def _bins(window: CallWindow) -> Jsonb:
+    return Jsonb({str(key): window.bins[key] for key in sorted(window.bins)}, dumps=orjson.dumps)
+
+
+@lru_cache(maxsize=65_536)
+def _moment(hour: int) -> datetime:
+    return _EPOCH + timedelta(hours=hour)
+
+
+def _hour(moment: datetime) -> int:
+    return (moment - _EPOCH) // timedelta(hours=1)

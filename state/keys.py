@@ -1,0 +1,45 @@
+"""The only place where a key is built: schema version in front, the subject as the cluster's hash tag.
+
+    tidemark:1:{biller:B1}                         what is known of the subject, and its open windows
+    tidemark:1:{biller:B1}:average-response-time   one series: its answer and its model
+    tidemark:1:{biller:B1}:_outbox                 learned windows on their way to the history
+    tidemark:1:subjects                            every subject, in the order of its text
+    tidemark:1:clock                               the newest event time of the whole stream
+
+No metric slug has an underscore, so no gauge of an observation event can be called like the outbox; no part of a
+subject has a brace or a colon (see `detection.subject`), so no subject can reach another one's keys.
+"""
+
+from typing import Final
+
+from detection.subject import Subject
+
+# Counted on whenever a field changes its meaning: programs of two versions then never read each other's keys.
+SCHEMA: Final = 1
+
+_ROOT: Final = f"tidemark:{SCHEMA}:"
+
+SUBJECTS: Final = f"{_ROOT}subjects"
+CLOCK: Final = f"{_ROOT}clock"
+
+# What the ACL of a reader is given.
+PATTERN: Final = f"{_ROOT}*"
+
+
+def subject_key(subject: Subject) -> str:
+    """The hash of a subject.
+
+    >>> subject_key(Subject.biller("B1"))
+    'tidemark:1:{biller:B1}'
+    """
+    return f"{_ROOT}{{{subject}}}"
+
+
+def series_key(subject: Subject, slug: str) -> str:
+    """The hash of one series of the subject."""
+    return f"{_ROOT}{{{subject}}}:{slug}"
+
+
+def outbox_key(subject: Subject) -> str:
+    """The hash of the subject's learned windows that the history is not yet known to have."""
+    return f"{_ROOT}{{{subject}}}:_outbox"

@@ -1,0 +1,120 @@
+"""The twin of the Redis store for tests of the pure parts: the same fields, through the same codec, in a dict."""
+
+from bisect import bisect_left, bisect_right, insort
+from collections.abc import Mapping, Sequence
+
+from detection.hours import iso
+from detection.policy import Policy
+from detection.subject import Subject
+from detection.subject_state import SubjectState
+from detection.windows import Window
+from state.codec import HEAD_FIELDS, decode, decode_minutes, decode_outbox, encode, head, outbox_fields, slugs_of
+from state.keys import CLOCK, outbox_key, series_key, subject_key
+from state.series_codec import ANSWER_FIELDS, answer_fields
+from state.store import Head
+
+
+class MemoryStore:
+    """A `state.store.StateStore` that forgets everything with its process.
+
+    `hashes` holds what Redis would, byte for byte: names and values by key.
+    """
+
+    def __init__(self, policy: Policy) -> None:
+        self.hashes: dict[str, dict[bytes, bytes]] = {}
+        self._policy = policy
+        self._index: list[str] = []
+
+    async def load(self, subjects: Sequence[Subject]) -> dict[Subject, SubjectState]:
+        found = {}
+        for subject in subjects:
+            fields = self._fields(subject_key(subject))
+            if fields:
+                series = {
+                    slug: self._fields(series_key(subject, slug)) for slug in slugs_of(subject, fields.get(b"metrics"))
+                }
+                found[subject] = decode(subject, fields, series, self._policy)
+        return found
+
+    async def save(self, states: Sequence[SubjectState]) -> list[Subject]:
+        refused = []
+        for state in states:
+            subject = state.subject
+            write = encode(state, self._policy)
+            if self._fields(subject_key(subject)).get(b"rev", b"0") != write.expected_rev:
+                refused.append(subject)
+                continue
+            for key, flat in write.hashes:
+                self.hashes.setdefault(key, {}).update(zip(flat[::2], flat[1::2], strict=True))
+            if state.rev == 0:
+                insort(self._index, str(subject))
+            state.rev += 1
+            state.settled()
+        return refused
+
+    async def heads(self, subjects: Sequence[Subject]) -> list[Head]:
+        found = []
+        for subject in subjects:
+            fields = self._fields(subject_key(subject))
+            values = [fields.get(name.encode()) for name in HEAD_FIELDS]
+            one = head(subject, values, len(self._fields(outbox_key(subject))))
+            if one is not None:
+                found.append(one)
+        return found
+
+    async def subjects(self, *, after: str = "", limit: int = 1000, prefix: str = "") -> list[Subject]:
+        start = max(bisect_right(self._index, after) if after else 0, bisect_left(self._index, prefix))
+        end = bisect_left(self._index, prefix + "\x7f") if prefix else len(self._index)
+        return [Subject.parse(text) for text in self._index[start : min(end, start + limit)]]
+
+    async def answers(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, dict[str, str]]]:
+        found: dict[Subject, dict[str, dict[str, str]]] = {}
+        for subject in subjects:
+            metrics = self._fields(subject_key(subject)).get(b"metrics")
+            for slug in slugs_of(subject, metrics):
+                series = self._fields(series_key(subject, slug))
+                fields = answer_fields([series.get(name.encode()) for name in ANSWER_FIELDS])
+                if fields is not None:
+                    found.setdefault(subject, {})[slug] = fields
+        return found
+
+    async def minutes(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
+        found = {}
+        for subject in subjects:
+            data = self._fields(subject_key(subject)).get(b"minutes")
+            if data is not None:
+                found[subject] = decode_minutes(subject, data)
+        return found
+
+    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
+        series = self._fields(series_key(subject, slug))
+        fields = answer_fields([series.get(name.encode()) for name in ANSWER_FIELDS])
+        return fields, (await self.minutes([subject])).get(subject, {})
+
+    async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
+        found = {subject: decode_outbox(subject, self._fields(outbox_key(subject))) for subject in subjects}
+        return {subject: windows for subject, windows in found.items() if windows}
+
+    async def relayed(self, hours: Mapping[Subject, Sequence[int]]) -> None:
+        for subject, relayed in hours.items():
+            outbox = self.hashes.get(outbox_key(subject), {})
+            for name in outbox_fields(relayed):
+                outbox.pop(name.encode(), None)
+            # As in Redis, where a hash without fields is no key.
+            if not outbox:
+                self.hashes.pop(outbox_key(subject), None)
+
+    async def advance_clock(self, ms: int) -> int:
+        shown = await self.clock()
+        if ms > shown:
+            self.hashes[CLOCK] = {b"ms": b"%d" % ms, b"time": iso(ms).encode()}
+        return max(ms, shown)
+
+    async def clock(self) -> int:
+        return int(self._fields(CLOCK).get(b"ms", b"-1"))
+
+    async def ping(self) -> None:
+        return None
+
+    def _fields(self, key: str) -> dict[bytes, bytes]:
+        return self.hashes.get(key, {})

@@ -1,0 +1,34 @@
+"""The stores under contract: the same tests run over each."""
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from state.memory_store import MemoryStore
+from state.redis_store import RedisStore
+from tests.contract.states import POLICY, Store
+
+# A database of our own on the shared server, emptied before each test.
+DATABASE = 11
+
+
+@pytest.fixture
+def redis_url(request: pytest.FixtureRequest) -> str:
+    url: str = request.getfixturevalue("stack").valkey.url
+    return url.rsplit("/", 1)[0] + f"/{DATABASE}"
+
+
+@pytest.fixture
+async def redis_store(redis_url: str) -> AsyncIterator[RedisStore]:
+    store = RedisStore.connect(redis_url, POLICY)
+    await store._client.flushdb()
+    yield store
+    await store.aclose()
+
+
+@pytest.fixture(params=["memory", "redis"])
+def store(request: pytest.FixtureRequest) -> Store:
+    if request.param == "memory":
+        return MemoryStore(POLICY)
+    store: RedisStore = request.getfixturevalue("redis_store")
+    return store
