@@ -1,0 +1,1 @@
+"""The Kafka edge: from records to one write per subject."""

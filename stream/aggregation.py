@@ -1,0 +1,249 @@
+"""From columns of calls to what arrived for each subject: one vectorised pass over all subjects of a flush.
+
+For each subject, in the order of arrival: what the state already has (its offset is below the stored one) is left out;
+what belongs to a window that is already learned, or that an earlier event of this very flush lets be learned, is late;
+the rest is summed by hour and by minute in whole numbers. The outcome does not depend on where one flush ends and the
+next begins.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.events import ERROR, TIMEOUT
+from detection.hours import HOUR_MS, MINUTE_MS
+from detection.policy import Policy
+from detection.subject import Subject
+from detection.subject_state import KEPT_MINUTES, Arrivals, SubjectState, first_open_hour
+from detection.windows import NANO, CallWindow, GaugeSum, GaugeWindow
+from stream.decoding import ObservedAt
+
+Int64s = NDArray[np.int64]
+
+# Bits for the hour, minute or bin beside the rank of its subject or group in one sortable whole number.
+_TIME_BITS = 27
+_BIN_BITS = 8
+# Squares of microseconds are summed in two halves, as a square of an hour's latency fills an int64 after 700 calls.
+_HALF_BITS = 16
+_HALF_MASK = (1 << _HALF_BITS) - 1
+
+
+@dataclass(frozen=True, slots=True)
+class Calls:
+    """Calls of several sources as columns; `subject` and `source` index the two lists."""
+
+    subjects: Sequence[Subject]
+    sources: Sequence[str]
+    subject: Int64s
+    source: Int64s
+    timestamp_ms: Int64s
+    latency_us: Int64s
+    outcome: Int64s
+    offset: Int64s
+
+    def of(self, kept: NDArray[np.bool_]) -> "Calls":
+        """The calls that the mask keeps."""
+        return Calls(
+            self.subjects,
+            self.sources,
+            self.subject[kept],
+            self.source[kept],
+            self.timestamp_ms[kept],
+            self.latency_us[kept],
+            self.outcome[kept],
+            self.offset[kept],
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregated:
+    """What arrived for each subject, the calls that came too late, and how many the state already had."""
+
+    arrivals: Mapping[Subject, Arrivals]
+    late: Calls
+    replayed: int
+
+
+def aggregate(calls: Calls, states: Mapping[Subject, SubjectState], policy: Policy) -> Aggregated:
+    """What of these calls is new to the states, counted by subject, hour and minute."""
+    order = np.argsort(calls.subject, kind="stable")
+    calls = calls.of(order)  # type: ignore[arg-type]  # an index array selects like a mask
+    fresh = calls.offset >= _stored_offsets(calls, states)
+    replayed = int(len(fresh) - np.count_nonzero(fresh))
+    if replayed:
+        calls = calls.of(fresh)
+    if not len(calls.subject):
+        return Aggregated({}, calls, replayed)
+    late = _late(calls, states, policy)
+    arrivals = _arrivals(calls, late)
+    on_time = calls.of(~late) if late.any() else calls
+    if len(on_time.subject):
+        _add_windows(on_time, arrivals)
+        _add_minutes(on_time, arrivals)
+    return Aggregated(arrivals, calls.of(late), replayed)
+
+
+@dataclass(frozen=True, slots=True)
+class AggregatedObservations:
+    """What arrived for each model version, the observations that came too late, and how many the state already had."""
+
+    arrivals: Mapping[Subject, Arrivals]
+    late: Sequence[ObservedAt]
+    replayed: int
+
+
+def aggregate_observations(
+    observed: Sequence[tuple[str, ObservedAt]], states: Mapping[Subject, SubjectState], policy: Policy
+) -> AggregatedObservations:
+    """As `aggregate`, for observation events with their sources: their fields are free, so one by one."""
+    arrivals: dict[Subject, Arrivals] = {}
+    late: list[ObservedAt] = []
+    replayed = 0
+    for source, one in observed:
+        event = one.observed
+        state = states.get(event.subject)
+        if state is not None and one.offset < state.offsets.get(source, 0):
+            replayed += 1
+            continue
+        known = arrivals.get(event.subject)
+        if known is None:
+            watermark_ms = -1 if state is None else state.watermark_ms
+            known = arrivals[event.subject] = Arrivals(watermark_ms=watermark_ms)
+        known.watermark_ms = max(known.watermark_ms, event.timestamp_ms)
+        known.offsets[source] = max(known.offsets.get(source, 0), one.offset + 1)
+        if event.timestamp_ms // HOUR_MS < first_open_hour(state, known.watermark_ms, policy):
+            known.late += 1
+            late.append(one)
+            continue
+        known.accepted += 1
+        sums = {slug: GaugeSum(1, round(value * NANO), value, value) for slug, value in event.gauges.items()}
+        known.windows.setdefault(event.timestamp_ms // HOUR_MS, GaugeWindow()).add(GaugeWindow(1, sums))  # type: ignore[arg-type]  # a model's windows are all of this kind
+        known.minutes.setdefault(event.timestamp_ms // MINUTE_MS, GaugeWindow()).add(GaugeWindow(1, sums))  # type: ignore[arg-type]  # see above
+    return AggregatedObservations(arrivals, late, replayed)
+
+
+def _stored_offsets(calls: Calls, states: Mapping[Subject, SubjectState]) -> Int64s:
+    """For each call the offset below which its subject's state already has its source."""
+    width = len(calls.sources)
+    pair = calls.subject * width + calls.source
+    pairs, inverse = np.unique(pair, return_inverse=True)
+    stored = np.zeros(len(pairs), np.int64)
+    for at, one in enumerate(pairs.tolist()):
+        state = states.get(calls.subjects[one // width])
+        if state is not None:
+            stored[at] = state.offsets.get(calls.sources[one % width], 0)
+    return stored[inverse]
+
+
+def _late(calls: Calls, states: Mapping[Subject, SubjectState], policy: Policy) -> NDArray[np.bool_]:
+    """Whether each call's hour is learned by the time the call arrives; calls are sorted by subject."""
+    starts, rank = _groups(calls.subject)
+    watermark = np.full(len(starts), -1, np.int64)
+    learned = np.zeros(len(starts), np.int64)
+    for at, code in enumerate(calls.subject[starts].tolist()):
+        state = states.get(calls.subjects[code])
+        if state is not None:
+            watermark[at] = state.watermark_ms
+            learned[at] = state.learned_before
+    # A running maximum within each subject: ranks rise, so a later subject's least value exceeds an earlier's greatest.
+    oldest = calls.timestamp_ms.min()
+    seen = np.maximum(calls.timestamp_ms, watermark[rank]) - oldest
+    shift = seen.max() + 1
+    newest = np.maximum.accumulate(seen + rank * shift) - rank * shift + oldest
+    grace_ms = max(policy.grace_ms, policy.close_after_ms)
+    first_open = np.maximum((newest - grace_ms) // HOUR_MS, learned[rank])
+    return np.asarray(calls.timestamp_ms // HOUR_MS < first_open)
+
+
+def _arrivals(calls: Calls, late: NDArray[np.bool_]) -> dict[Subject, Arrivals]:
+    starts, rank = _groups(calls.subject)
+    newest = np.maximum.reduceat(calls.timestamp_ms, starts).tolist()
+    late_counts = np.bincount(rank, weights=late, minlength=len(starts)).astype(np.int64).tolist()
+    totals = np.diff(np.append(starts, len(rank))).tolist()
+    subjects = [calls.subjects[code] for code in calls.subject[starts].tolist()]
+    arrivals = {
+        subject: Arrivals(watermark_ms=newest[at], accepted=totals[at] - late_counts[at], late=late_counts[at])
+        for at, subject in enumerate(subjects)
+    }
+    width = len(calls.sources)
+    pair = rank * width + calls.source
+    order = np.argsort(pair, kind="stable")
+    first, _ = _groups(pair[order])
+    reached = np.maximum.reduceat(calls.offset[order], first).tolist()
+    for one, offset in zip(pair[order][first].tolist(), reached, strict=True):
+        arrivals[subjects[one // width]].offsets[calls.sources[one % width]] = offset + 1
+    return arrivals
+
+
+def _add_windows(calls: Calls, arrivals: Mapping[Subject, Arrivals]) -> None:
+    key = (calls.subject << _TIME_BITS) | (calls.timestamp_ms // HOUR_MS)
+    order = np.argsort(key, kind="stable")
+    calls, key = calls.of(order), key[order]  # type: ignore[arg-type]  # an index array selects like a mask
+    starts, group = _groups(key)
+    windows = _sums(calls, starts)
+    answered = np.flatnonzero(calls.outcome != TIMEOUT)
+    if len(answered):
+        binned = (group[answered] << _BIN_BITS) | latency_bins(calls.latency_us[answered])
+        for one, count in zip(*(part.tolist() for part in np.unique(binned, return_counts=True)), strict=True):
+            windows[one >> _BIN_BITS].bins[one & ((1 << _BIN_BITS) - 1)] = count
+    for one, window in zip(key[starts].tolist(), windows, strict=True):
+        arrivals[calls.subjects[one >> _TIME_BITS]].windows[one & ((1 << _TIME_BITS) - 1)] = window
+
+
+def _add_minutes(calls: Calls, arrivals: Mapping[Subject, Arrivals]) -> None:
+    """The last minutes only: what is older is dropped by the state anyway."""
+    starts, rank = _groups(calls.subject)
+    newest = np.maximum.reduceat(calls.timestamp_ms, starts)[rank] // MINUTE_MS
+    minute = calls.timestamp_ms // MINUTE_MS
+    kept = minute > newest - KEPT_MINUTES
+    calls, minute = calls.of(kept), minute[kept]
+    key = (calls.subject << _TIME_BITS) | minute
+    order = np.argsort(key, kind="stable")
+    calls, key = calls.of(order), key[order]  # type: ignore[arg-type]  # an index array selects like a mask
+    starts, _ = _groups(key)
+    for one, window in zip(key[starts].tolist(), _sums(calls, starts), strict=True):
+        arrivals[calls.subjects[one >> _TIME_BITS]].minutes[one & ((1 << _TIME_BITS) - 1)] = window
+
+
+def _sums(calls: Calls, starts: Int64s) -> list[CallWindow]:
+    """One window for each run of calls between two starts, without its bins."""
+    answered = (calls.outcome != TIMEOUT).astype(np.int64)
+    latency = calls.latency_us * answered
+    high, low = latency >> _HALF_BITS, latency & _HALF_MASK
+    counts = np.diff(np.append(starts, len(latency)))
+    columns = (
+        counts,
+        np.add.reduceat((calls.outcome == ERROR).astype(np.int64), starts),
+        counts - np.add.reduceat(answered, starts),
+        np.add.reduceat(latency, starts),
+        np.add.reduceat(high * high, starts),
+        np.add.reduceat(high * low, starts),
+        np.add.reduceat(low * low, starts),
+    )
+    return [
+        CallWindow(
+            calls=count,
+            errors=errors,
+            timeouts=timeouts,
+            latency_us=total,
+            latency_us2=(hh << 2 * _HALF_BITS) + (hl << _HALF_BITS + 1) + ll,
+        )
+        for count, errors, timeouts, total, hh, hl, ll in zip(*(part.tolist() for part in columns), strict=True)
+    ]
+
+
+def latency_bins(latency_us: Int64s) -> Int64s:
+    """`detection.windows.latency_bin` of each latency, which must be below 2⁵² µs."""
+    mantissa, exponent = np.frexp(latency_us.astype(np.float64))
+    bins = 4 * (exponent.astype(np.int64) - 1) + (mantissa * 8.0).astype(np.int64) - 4
+    return np.where(latency_us > 0, bins, 0)
+
+
+def _groups(ordered: Int64s) -> tuple[Int64s, Int64s]:
+    """Where each run of equal values begins, and for each place the number of its run."""
+    changes = np.empty(len(ordered), np.bool_)
+    changes[:1] = True
+    np.not_equal(ordered[1:], ordered[:-1], out=changes[1:])
+    return np.flatnonzero(changes), np.cumsum(changes) - 1

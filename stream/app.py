@@ -1,0 +1,229 @@
+"""The composition root of the worker: settings in, a Faust app out.
+
+`create_app` builds, `run` runs until a signal stops it. Faust brings the consumer group, rebalancing and agents; what
+is done with a batch is `stream.worker`'s.
+"""
+
+import asyncio
+import sys
+import tempfile
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import faust
+import structlog
+from faust.types import TP
+from prometheus_client import CollectorRegistry, start_http_server
+from state.history import History
+from state.migrate import migrate
+from state.redis_store import RedisStore
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
+
+import logs
+import metrics
+from detection.errors import DependencyError
+from detection.hours import SECOND_MS
+from settings import Settings
+from stream import dead_letters
+from stream.dead_letters import DeadLetter
+from stream.pipeline import CALLS, OBSERVATIONS, Pipeline
+from stream.relay import HistoryRelay
+from stream.transport import BatchTransport, PassThrough
+from stream.worker import Batch, Worker
+
+log = structlog.get_logger()
+
+# Records of one poll: large enough that Faust's cost per event is nothing, small enough for a steady flow.
+_POLL_RECORDS = 20_000
+# Batches that wait in front of an agent.
+_WAITING_BATCHES = 8
+
+
+class WorkerApp(faust.App):
+    """A Faust app that reads batches and closes what it was given."""
+
+    closing: tuple[Callable[[], Awaitable[None]], ...] = ()
+
+    async def on_stop(self) -> None:
+        """Faust first stops the consumer, then we write what it had delivered, then the connections go."""
+        await super().on_stop()
+        for close in self.closing:
+            await close()
+
+
+def create_app(settings: Settings) -> faust.App:
+    """An app that is ready to start; connects to nothing yet."""
+    app = _faust_app(settings)
+    policy = settings.policy()
+    store = RedisStore.connect(settings.redis_url.get_secret_value(), policy)
+    history = History(settings.postgres_url.get_secret_value())
+    registry = CollectorRegistry()
+    instruments = metrics.instruments(registry)
+    letters = app.topic(dead_letters.TOPIC, value_serializer="raw", key_serializer="raw")
+
+    async def send_dead_letters(some: Sequence[DeadLetter]) -> None:
+        # The first await only puts a message into the producer's buffer; the second one is the broker's answer.
+        sent = [await letters.send(value=letter.as_json()) for letter in some]
+        for one in sent:
+            await one
+
+    pipeline = Pipeline(
+        store,
+        policy,
+        log_id=settings.kafka_log_id,
+        future_ms=settings.future_seconds * SECOND_MS,
+        send_dead_letters=send_dead_letters,
+        wall_ms=_wall_ms if settings.clock == "wall" else None,
+    )
+    worker = Worker(
+        pipeline,
+        store,
+        HistoryRelay(store, history),
+        instruments,
+        acknowledge=lambda event: event.ack(),
+        flush_events=settings.flush_events,
+        dead_letter_share=settings.dead_letter_share,
+    )
+    for topic in (CALLS, OBSERVATIONS):
+        _add_agent(app, worker, topic, settings)
+    _add_tasks(app, worker, history, registry, settings)
+    _add_rebalancing(app, worker, settings)
+    app.closing = (store.aclose, history.close)
+    return app
+
+
+def run(settings: Settings) -> None:
+    """Run a worker until SIGTERM or SIGINT; exits with a status other than 0 when it had to stop itself."""
+    logs.configure(settings)
+    app = create_app(settings)
+    worker = app.Worker(
+        loglevel=logs.level(settings),
+        redirect_stdouts=False,
+        quiet=True,
+        override_logging=False,
+    )
+    try:
+        worker.execute_from_commandline()
+    except SystemExit as stopped:
+        if stopped.code:
+            log.error("worker.stopped", status=stopped.code)  # noqa: TRY400  # the reason was logged where it was known
+        sys.exit(stopped.code)
+
+
+def _faust_app(settings: Settings) -> WorkerApp:
+    brokers = ";".join(f"kafka://{one.strip()}" for one in settings.kafka_brokers.split(","))
+    app = WorkerApp(
+        settings.kafka_group,
+        broker=brokers,
+        store="memory://",
+        # Faust makes a folder even for an app that keeps nothing in it.
+        datadir=str(Path(tempfile.gettempdir()) / "tidemark-faust"),
+        autodiscover=False,
+        web_enabled=False,
+        topic_disable_leader=True,
+        topic_partitions=settings.kafka_partitions,
+        topic_replication_factor=settings.kafka_replicas,
+        consumer_auto_offset_reset="earliest",
+        consumer_max_fetch_size=4 * 1024 * 1024,
+        broker_max_poll_records=_POLL_RECORDS,
+        broker_commit_interval=settings.flush_seconds,
+        broker_session_timeout=settings.kafka_session_seconds,
+        broker_heartbeat_interval=settings.kafka_session_seconds / 4,
+        broker_request_timeout=max(90.0, settings.kafka_session_seconds + 1),
+        stream_buffer_maxsize=_WAITING_BATCHES,
+        stream_wait_empty=False,
+        worker_redirect_stdouts=False,
+    )
+    app.transport = BatchTransport(app.conf.broker_consumer, app)
+    return app
+
+
+def _add_agent(app: faust.App, worker: Worker, name: str, settings: Settings) -> None:
+    topic = app.topic(name, schema=PassThrough(), partitions=settings.kafka_partitions)
+
+    # One agent to a topic and no concurrency: two would absorb a partition's batches out of order.
+    @app.agent(topic, name=name, concurrency=1)
+    async def absorb(stream: Any) -> None:
+        async for event in stream.noack().events():
+            tp = event.message.tp
+            batch = Batch(tp.topic, tp.partition, event.value, event, end=app.consumer.highwater(tp))
+            try:
+                await worker.absorb(batch, is_current=partial(_is_current, app, event))
+            except Exception as error:
+                # Faust would restart the agent behind the lost batch, and go on. Better to stop than to lose.
+                log.exception("absorb.failed", topic=tp.topic, partition=tp.partition)
+                await app.crash(error)
+                raise
+
+
+def _add_tasks(
+    app: faust.App, worker: Worker, history: History, registry: CollectorRegistry, settings: Settings
+) -> None:
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def serve_metrics() -> None:
+        if settings.worker_http_port:
+            start_http_server(settings.worker_http_port, addr=settings.http_host, registry=registry)
+
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def flush_regularly() -> None:
+        while not app.should_stop:
+            await app.sleep(settings.flush_seconds)
+            await worker.flush()
+            await worker.tick()
+
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def carry_history() -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
+        ):
+            with attempt:
+                await asyncio.to_thread(migrate, settings.postgres_url.get_secret_value())
+                await history.open()
+        while not app.should_stop:
+            await app.sleep(settings.flush_seconds)
+            await worker.carry_history()
+
+
+def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None:
+    recovering: set[asyncio.Task[None]] = set()
+
+    async def recover() -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
+        ):
+            with attempt:
+                await worker.recover()
+
+    @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # mode declares receivers too narrowly
+    async def revoked(_app: Any, *partitions: Any, **_: Any) -> None:
+        await worker.release(_ours(*partitions), within_seconds=settings.kafka_session_seconds / 2)
+        await app.consumer.commit()
+
+    @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # see above
+    async def assigned(_app: Any, *partitions: Any, **_: Any) -> None:
+        worker.assign(_ours(*partitions))
+        task = asyncio.create_task(recover())
+        recovering.add(task)
+        task.add_done_callback(recovering.discard)
+
+    @app.on_before_shutdown.connect  # type: ignore[arg-type]  # see above
+    async def stopping(_app: Any, *_: Any, **__: Any) -> None:
+        await worker.release([], within_seconds=settings.kafka_session_seconds / 2)
+        await app.consumer.commit()
+        await worker.carry_history()
+
+
+def _is_current(app: faust.App, event: Any) -> bool:
+    """Whether the batch was fetched since the last rebalance; an older one is fetched again from what is committed."""
+    return bool(event.message.generation_id == app.consumer_generation_id)
+
+
+def _ours(partitions: set[TP]) -> list[tuple[str, int]]:
+    return sorted((tp.topic, tp.partition) for tp in partitions if tp.topic in (CALLS, OBSERVATIONS))
+
+
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000

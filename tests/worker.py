@@ -1,0 +1,109 @@
+"""A real worker process for tests, and what Redis and PostgreSQL hold after it."""
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from redis.asyncio import Redis
+
+from detection.hours import HOUR_MS, parse_ms
+from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
+from state import keys
+
+ROOT = Path(__file__).parents[1]
+CALLS = ROOT / "examples" / "calls.ndjson.gz"
+RECORDED_CALLS = 119_446
+
+# What counts writes or names where events came from, and so depends on how the stream was cut into flushes.
+BOOKKEEPING = frozenset({"rev", "offsets"})
+
+Hashes = dict[str, dict[str, str]]
+
+
+class WorkerProcess:
+    """`tidemark worker` with the given environment; stopped, or killed, at the end of the block."""
+
+    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+        self._environment = {**os.environ, **environment}
+        self._log = log
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "cli.main", "worker"], env=self._environment, cwd=ROOT, stdout=log, stderr=log
+            )
+
+    def kill(self) -> None:
+        """As the machine would: no signal handler runs."""
+        self._end(signal.SIGKILL)
+
+    def stop(self) -> int:
+        """As an orchestrator would; the exit status."""
+        return self._end(signal.SIGTERM)
+
+    def _end(self, how: signal.Signals) -> int:
+        assert self._process is not None
+        self._process.send_signal(how)
+        return self._process.wait(60)
+
+    @property
+    def status(self) -> int | None:
+        """The exit status, None while it runs."""
+        assert self._process is not None
+        return self._process.poll()
+
+    def log(self) -> str:
+        return self._log.read_text()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.status is None:
+            self.kill()
+
+
+async def eventually(is_true: Callable[[], Awaitable[bool]], *, within_seconds: float, what: str) -> None:
+    """Wait for a condition of the outside world; fails with what was waited for."""
+    deadline = time.monotonic() + within_seconds
+    while not await is_true():
+        assert time.monotonic() < deadline, f"not within {within_seconds} s: {what}"
+        await asyncio.sleep(0.2)
+
+
+async def hashes(redis: "Redis", *, without: frozenset[str] = frozenset()) -> Hashes:
+    """Every hash of the schema, without the fields that are named."""
+    found: Hashes = {}
+    async for key in redis.scan_iter(match=keys.PATTERN, count=1000):
+        name = key.decode()
+        if await redis.type(key) == b"hash":
+            fields = await redis.hgetall(key)
+            found[name] = {
+                field.decode(): value.decode() for field, value in fields.items() if field.decode() not in without
+            }
+    return found
+
+
+async def is_settled(redis: "Redis", events: int, policy: Policy) -> bool:
+    """Whether that many events are in the state, the clock has closed what it can, and every outbox is empty."""
+    stored = await hashes(redis)
+    subjects = {name: fields for name, fields in stored.items() if name.endswith("}")}
+    if sum(int(fields["accepted"]) + int(fields["late"]) for fields in subjects.values()) != events:
+        return False
+    hour = policy.closed_before(int(stored[keys.CLOCK]["ms"]))
+    for fields in subjects.values():
+        last = int(fields["watermark_ms"]) // HOUR_MS + PUBLISHED_SILENCE_HOURS
+        if parse_ms(fields["published_hour"]) // HOUR_MS < min(hour, last):
+            return False
+    return not any(name.endswith("_outbox") for name in stored)
