@@ -1,0 +1,216 @@
+"""What is answered about a series, made of its stored readable fields: no model is loaded, nothing is written."""
+
+import math
+from collections.abc import Mapping
+from typing import Any, Final
+
+import orjson
+
+from detection.catalogue import Metric
+from detection.estimate import Forecast, Verdict, distance
+from detection.hours import HOUR_MS, MINUTE_MS, iso, parse_ms
+from detection.policy import Policy
+from detection.series_model import SeriesModel
+from detection.subject import Subject
+from detection.subject_state import KEPT_MINUTES
+from detection.windows import CallWindow, GaugeWindow, Value, Window, add
+from state.series_codec import ANSWER_FIELDS, encode_series
+
+Fields = Mapping[str, str]
+Answer = dict[str, Any]
+
+# An answer this much older than the clock was not renewed although it should have been.
+_OVERDUE_MS: Final = 2 * HOUR_MS
+
+_FAILED_CALLS: Final = 2
+
+
+def prediction(
+    subject: Subject,
+    metric: Metric,
+    fields: Fields,
+    *,
+    minutes: Mapping[int, Window],
+    clock_ms: int,
+) -> Answer:
+    """The answer of predict, of the readable fields of a series and of the subject's last minutes."""
+    status = status_at(fields, clock_ms)
+    return {
+        "subject": str(subject),
+        "metric": metric.slug,
+        "estimate": _number(fields["estimate"]),
+        "lower": _number(fields["lower"]),
+        "upper": _number(fields["upper"]),
+        "threshold": _number(fields["threshold"]),
+        "operator": fields["operator"],
+        "unit": fields["unit"],
+        "window_start": fields["window_start"],
+        "window_end": fields["window_end"],
+        "valid_until": fields["valid_until"],
+        "version": fields["version"],
+        "status": status,
+        "n_learned": int(fields["n_learned"]),
+        "expected_calls": _number(fields["expected_calls"]),
+        "min_calls": int(fields["min_calls"]),
+        "claimed_exceedance": _number(fields["claimed_exceedance"]),
+        "measured_exceedance": _number(fields["measured_exceedance"]),
+        "judged": int(fields["judged"]),
+        "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
+        "explanation": {"sentence": _sentence(metric, fields, status), "parts": orjson.loads(fields["explanation"])},
+    }
+
+
+def listed(subject: Subject, metric: Metric, fields: Fields, *, minutes: Mapping[int, Window], clock_ms: int) -> Answer:
+    """One item of the list of thresholds."""
+    status = status_at(fields, clock_ms)
+    return {
+        "subject": str(subject),
+        "metric": metric.slug,
+        "estimate": _number(fields["estimate"]),
+        "lower": _number(fields["lower"]),
+        "upper": _number(fields["upper"]),
+        "threshold": _number(fields["threshold"]),
+        "operator": fields["operator"],
+        "unit": fields["unit"],
+        "status": status,
+        "window_start": fields["window_start"],
+        "window_end": fields["window_end"],
+        "valid_until": fields["valid_until"],
+        "version": fields["version"],
+        "n_learned": int(fields["n_learned"]),
+        "last_window": fields["last_window"] or None,
+        "last_value": _number(fields["last_value"]),
+        "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
+    }
+
+
+def status_at(fields: Fields, clock_ms: int) -> str:
+    """The published status, or `stale` when the answer was not renewed although the clock is past it."""
+    is_overdue = clock_ms > parse_ms(fields["valid_until"]) + _OVERDUE_MS
+    return "stale" if is_overdue and fields["status"] != "prior" else fields["status"]
+
+
+def alert(
+    metric: Metric, fields: Fields, *, minutes: Mapping[int, Window], clock_ms: int, status: str
+) -> dict[str, Any]:
+    """Whether the series is beyond its threshold now: by the last minutes, or by the hour that has just closed.
+
+    Only a `ready` series alerts. The evidence is what alerts, else the last closed hour that was judged, else null.
+    """
+    live = _live_evidence(metric, fields, minutes, clock_ms)
+    hour = _hour_evidence(fields)
+    if status == "ready":
+        if live is not None and _is_beyond(metric, fields, live):
+            return {"is_alert": True, "evidence": live}
+        if hour is not None and fields["last_is_alert"] == "true" and _is_recent(fields):
+            return {"is_alert": True, "evidence": hour}
+    return {"is_alert": False, "evidence": hour}
+
+
+def fields_of(
+    subject: Subject, metric: Metric, forecast: Forecast, verdict: Verdict | None, policy: Policy
+) -> dict[str, str]:
+    """The readable fields that this forecast and verdict would be stored as."""
+    flat = encode_series(subject, metric, model=None, forecast=forecast, verdict=verdict, policy=policy)
+    texts = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
+    return {name: texts[name] for name in ANSWER_FIELDS}
+
+
+def prior_fields(subject: Subject, metric: Metric, *, clock_ms: int, policy: Policy) -> dict[str, str]:
+    """The readable fields of a series that was never seen: what the catalogue assumes of its metric."""
+    forecast = SeriesModel(metric, policy).forecast(max(policy.closed_before(clock_ms), 0), policy)
+    return fields_of(subject, metric, forecast, None, policy)
+
+
+def _hour_evidence(fields: Fields) -> dict[str, Any] | None:
+    if not fields["last_score"]:
+        return None
+    start = fields["last_window"]
+    return {
+        "source": "hour",
+        "window_start": start,
+        "window_end": iso(parse_ms(start) + HOUR_MS),
+        "value": _number(fields["last_value"]),
+        "calls": int(fields["last_count"]),
+        "min_calls": int(fields["min_calls"]),
+        "threshold": _number(fields["last_threshold"]),
+        "score": _number(fields["last_score"]),
+    }
+
+
+def _is_recent(fields: Fields) -> bool:
+    """Whether the last judged hour is the one right before the published one: what was days ago is not now."""
+    return parse_ms(fields["window_start"]) - parse_ms(fields["last_window"]) <= HOUR_MS
+
+
+def _live_evidence(
+    metric: Metric, fields: Fields, minutes: Mapping[int, Window], clock_ms: int
+) -> dict[str, Any] | None:
+    if not minutes:
+        return None
+    newest = max(minutes)
+    if clock_ms // MINUTE_MS - newest > KEPT_MINUTES:
+        return None
+    oldest = newest - KEPT_MINUTES + 1
+    found = _value_of(metric, [window for minute, window in minutes.items() if minute >= oldest])
+    if found is None:
+        return None
+    estimate, threshold = float(fields["estimate"]), float(fields["threshold"])
+    return {
+        "source": "minutes",
+        "window_start": iso(oldest * MINUTE_MS),
+        "window_end": iso((newest + 1) * MINUTE_MS),
+        "value": found.value,
+        "calls": found.count,
+        "min_calls": int(fields["min_calls"]),
+        "threshold": threshold,
+        "score": distance(found.value, estimate=estimate, threshold=threshold),
+    }
+
+
+def _value_of(metric: Metric, windows: list[Window]) -> Value | None:
+    if not windows:
+        return None
+    total: Window = CallWindow() if isinstance(windows[0], CallWindow) else GaugeWindow()
+    for window in windows:
+        add(total, window)
+    return next((value for value in total.values() if value.metric.slug == metric.slug), None)
+
+
+def _is_beyond(metric: Metric, fields: Fields, evidence: Mapping[str, Any]) -> bool:
+    value, threshold, calls = evidence["value"], evidence["threshold"], evidence["calls"]
+    if not (value > threshold if fields["operator"] == ">" else value < threshold):
+        return False
+    if calls < evidence["min_calls"]:
+        return False
+    return metric.kind != "ratio" or round(value * calls / 100.0) >= _FAILED_CALLS
+
+
+def _number(text: str) -> float | None:
+    """JSON has no infinity, and an empty field is not yet known."""
+    if not text:
+        return None
+    number = float(text)
+    return number if math.isfinite(number) else None
+
+
+def _sentence(metric: Metric, fields: Fields, status: str) -> str:
+    unit = f" {metric.unit}" if metric.unit else ""
+    threshold = f"{float(fields['threshold']):.4g}{unit}"
+    expected = f"{float(fields['estimate']):.4g}{unit}"
+    side = "up to" if fields["operator"] == ">" else "down to"
+    normal = f"{side} {threshold} is normal in the hour from {fields['window_start']}"
+    n_learned = fields["n_learned"]
+    match status:
+        case "prior":
+            return f"Nothing was learned of this series yet: {normal} by what is assumed of {metric.slug}."
+        case "learning":
+            return f"{n_learned} hours were learned, too few to judge by alone: {normal}, {expected} is expected."
+        case "stale":
+            return f"Nothing new was learned for a while: {normal}, by the last that is known."
+        case _:
+            percent = f"{100.0 * float(fields['claimed_exceedance']):.3g} %"
+            return (
+                f"{expected} is expected after {n_learned} learned hours: {normal}, "
+                f"{percent} of normal hours go beyond."
+            )

@@ -1,0 +1,117 @@
+"""The composition root of the API: settings in, a FastAPI app out. Nothing is connected before the app starts."""
+
+import ipaddress
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from importlib.metadata import PackageNotFoundError, version
+
+import uvicorn
+from fastapi import FastAPI
+from prometheus_client import CollectorRegistry
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+import logs
+import metrics
+from api import events, health, openapi, page, predict, problems, thresholds, train
+from api.connections import Connect, connected
+from detection.errors import SettingsError
+from metrics import Instruments
+from settings import Settings
+
+_ABOUT = """
+Tidemark watches the APIs that a payments platform calls. For every biller and every metric it learns from the stream of
+calls, and always has an answer to one question: what is the highest value that is still normal in the next hour?
+
+Every error is an `application/problem+json` document (RFC 9457) whose `type` never changes its meaning.
+"""
+
+
+def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
+    """The app; what `connect` gives is open from the app's start to its end."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with connect(settings) as connections:
+            app.state.connections = connections
+            yield
+
+    app = FastAPI(title="Tidemark", version=_version(), description=_ABOUT, lifespan=lifespan, redoc_url=None)
+    app.state.registry = CollectorRegistry()
+    app.state.instruments = metrics.instruments(app.state.registry)
+    app.state.series_count = health.SeriesCount()
+    for room in (predict, thresholds, train, events, health, page):
+        app.include_router(room.router)
+    problems.install(app)
+    openapi.install(app)
+    app.add_middleware(_Counted, instruments=app.state.instruments)
+    return app
+
+
+def serve(settings: Settings) -> None:
+    """Serve until stopped; raises SettingsError for an address that others can reach, unless it was asked for."""
+    refuse_unprotected(settings)
+    logs.configure(settings)
+    uvicorn.run(
+        create_app(settings),
+        host=settings.http_host,
+        port=settings.http_port,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )
+
+
+def refuse_unprotected(settings: Settings) -> None:
+    """Raise SettingsError where requests of others would be answered without asking who they are."""
+    if settings.insecure or _is_loopback(settings.http_host):
+        return
+    raise SettingsError(
+        f"TIDEMARK_HTTP_HOST is {settings.http_host!r}, which others can reach, and requests are not authenticated: "
+        "listen on 127.0.0.1 behind a proxy that authenticates, or set TIDEMARK_INSECURE=true"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _version() -> str:
+    try:
+        return version("tidemark")
+    except PackageNotFoundError:
+        return "0"
+
+
+class _Counted:
+    """Counts and times each request by the template of its path, until the last byte of its answer was handed over."""
+
+    def __init__(self, app: ASGIApp, *, instruments: Instruments) -> None:
+        self._app = app
+        self._requests = instruments.http_requests
+        self._seconds = instruments.http_request_seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        status = 500
+        started = time.perf_counter()
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, watched)
+        finally:
+            route = getattr(scope.get("route"), "path", "unmatched")
+            self._requests.labels(route, scope["method"], str(status)).inc()
+            self._seconds.labels(route).observe(time.perf_counter() - started)

@@ -1,0 +1,94 @@
+"""What a request handler works with: the store, the history, the event log, and the clock that the settings name."""
+
+import time
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from fastapi import Request
+
+from api.event_log import EventLog, KafkaLog
+from detection.policy import Policy
+from detection.subject import Subject
+from detection.windows import Window
+from settings import Settings
+from state.history import History, Row
+from state.redis_store import RedisStore
+from state.store import StateStore
+
+# The stream's clock is asked for once in a while: nothing that is answered depends on seconds.
+_CLOCK_SECONDS = 1.0
+
+
+class SeriesHistory(Protocol):
+    """The part of `state.history.History` that training needs; DependencyError while it does not answer."""
+
+    async def read(self, subject: Subject, metric_slug: str) -> Sequence[Row]:
+        """All closed hours that are known of a series."""
+        ...
+
+    async def add_training(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
+        """Keep `(hour, value, count)` of a data set, except for hours that are known already."""
+        ...
+
+    async def replace(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
+        """Keep `(hour, value, count)` of a data set in place of everything that was known of the series."""
+        ...
+
+    async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
+        """Keep learned windows; the same again changes nothing."""
+        ...
+
+    async def ping(self) -> None:
+        """Raises DependencyError when the history does not answer."""
+        ...
+
+
+@dataclass(slots=True)
+class Connections:
+    """One per app; DependencyError comes from whichever part is away, when it is used."""
+
+    settings: Settings
+    policy: Policy
+    store: StateStore
+    history: SeriesHistory
+    log: EventLog
+    wall_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
+    _event_ms: int = -1
+    _asked_at: float = float("-inf")
+
+    async def clock_ms(self) -> int:
+        """The wall clock, or the newest event's time: -1 before the first event."""
+        if self.settings.clock == "wall":
+            return self.wall_ms()
+        now = time.monotonic()
+        if now - self._asked_at > _CLOCK_SECONDS:
+            self._event_ms = await self.store.clock()
+            self._asked_at = now
+        return self._event_ms
+
+
+Connect = Callable[[Settings], AbstractAsyncContextManager[Connections]]
+
+
+@asynccontextmanager
+async def connected(settings: Settings) -> AsyncIterator[Connections]:
+    """Connections to what the settings name; none of them needs to answer yet."""
+    policy = settings.policy()
+    store = RedisStore.connect(settings.redis_url.get_secret_value(), policy)
+    history = History(settings.postgres_url.get_secret_value())
+    log = KafkaLog(settings)
+    await history.open()
+    try:
+        yield Connections(settings, policy, store, history, log)
+    finally:
+        await log.close()
+        await history.close()
+        await store.aclose()
+
+
+def connections(request: Request) -> Connections:
+    """Those of the app that answers this request."""
+    found: Connections = request.app.state.connections
+    return found

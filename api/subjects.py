@@ -1,0 +1,41 @@
+"""The subject and metric that a path names, and what a path's parameters look like in the API's description."""
+
+from typing import Annotated
+
+from fastapi import Path
+
+from detection.catalogue import Metric, biller_metric, gauge
+from detection.subject import Subject
+
+MetricTypeId = Annotated[
+    str,
+    Path(
+        alias="metricTypeId",
+        description="Number, slug or name of a metric, in any case: `1`, `error-rate`, `TIMEOUT_ERROR_RATE`.",
+        examples=["average-response-time"],
+    ),
+]
+BillerId = Annotated[
+    str,
+    Path(
+        alias="billerId",
+        description="1 to 128 letters, digits or `. _ @ + = -`, beginning with a letter or digit.",
+        examples=["B1"],
+    ),
+]
+GaugeName = Annotated[
+    str,
+    Path(description="Field of the observation events, hyphens or underscores.", examples=["prediction-accuracy"]),
+]
+ModelName = Annotated[str, Path(description="Name of the model.", examples=["Mistral"])]
+ModelVersion = Annotated[str, Path(description="Version of the model.", examples=["v1"])]
+
+
+def biller_series(metric_type_id: str, biller_id: str) -> tuple[Subject, Metric]:
+    """Raises UnknownMetricError and InvalidSubjectError."""
+    return Subject.biller(biller_id), biller_metric(metric_type_id)
+
+
+def gauge_series(metric: str, name: str, version: str) -> tuple[Subject, Metric]:
+    """Raises UnknownMetricError and InvalidSubjectError."""
+    return Subject.model(name, version), gauge(metric)

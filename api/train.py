@@ -1,0 +1,248 @@
+"""`POST /metrics/train/...`: a data set of the past into the history, and the model to the fold over it."""
+
+import asyncio
+import random
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Annotated, Any
+
+import anyio.to_thread
+import orjson
+from fastapi import APIRouter, Depends, Query, Request, Response
+
+from api import openapi
+from api.answers import fields_of, prediction, prior_fields
+from api.bodies import format_of, read_body
+from api.connections import Connections, connections
+from api.datasets import DataSet, FromHistory, read_data_set
+from api.problems import INVALID_ROWS, SHOWN_ERRORS, Fault, RefusedError
+from api.schemas import TrainCalls, TrainFromHistory, TrainRows
+from api.schemas import Trained as TrainedAnswer
+from api.subjects import BillerId, GaugeName, MetricTypeId, ModelName, ModelVersion, biller_series, gauge_series
+from detection.backtest import Tally
+from detection.catalogue import Metric
+from detection.errors import ConflictError, InvalidRowError
+from detection.rows import Observation, Row
+from detection.subject import Subject
+from detection.subject_state import SubjectState
+from detection.training import Mode, Sifted, first_open, sift, train
+
+router = APIRouter(tags=["train"])
+
+# A worker that writes the same subject all the time lets one of so many writes of ours through.
+_ATTEMPTS = 8
+_PAUSE_SECONDS = 0.05
+
+Parts = Annotated[Connections, Depends(connections)]
+ModeQuery = Annotated[
+    Mode,
+    Query(description="`merge` adds to what is known; `replace` starts this series over from exactly these rows."),
+]
+
+_BODY = openapi.body(
+    TrainRows, TrainCalls, TrainFromHistory, examples=openapi.DATA_SETS, is_required=True, more=openapi.TABLES
+)
+_RESPONSES = openapi.responses(TrainedAnswer, openapi.TRAINED, 404, 409, 413, 415, 422, 503)
+
+
+@router.post(
+    "/metrics/train/gauges/{metric}/{name}/{version}",
+    summary="Train a model's gauge",
+    response_class=Response,
+    responses=_RESPONSES,
+    openapi_extra=_BODY,
+)
+async def train_gauge(
+    request: Request,
+    parts: Parts,
+    metric: GaugeName,
+    name: ModelName,
+    version: ModelVersion,
+    mode: ModeQuery = "merge",
+) -> Response:
+    """As for a biller's metric."""
+    return await _train(request, parts, *gauge_series(metric, name, version), mode)
+
+
+@router.post(
+    "/metrics/train/{metricTypeId}/{billerId}",  # noqa: FAST003 (both are aliases of the parameters below)
+    summary="Train a biller's metric",
+    response_class=Response,
+    responses=_RESPONSES,
+    openapi_extra=_BODY,
+)
+async def train_biller(
+    request: Request,
+    parts: Parts,
+    metric_type_id: MetricTypeId,
+    biller_id: BillerId,
+    mode: ModeQuery = "merge",
+) -> Response:
+    """Learn past hours: JSON, NDJSON or CSV, gzip allowed; rows are counted from 1, a table's header not.
+
+    Rows that are known already change nothing; rows that cannot be learned are listed with their reason, and the others
+    are taken. Half a data set and then the other half, in either order, leads to the same model as all at once.
+    """
+    return await _train(request, parts, *biller_series(metric_type_id, biller_id), mode)
+
+
+async def _train(request: Request, parts: Connections, subject: Subject, metric: Metric, mode: Mode) -> Response:
+    settings = parts.settings
+    form = format_of(request, taken=("json", "ndjson", "csv"))
+    body = await read_body(request, limit=settings.max_body_bytes)
+    given = await anyio.to_thread.run_sync(
+        lambda: read_data_set(body, form, subject=subject, metric=metric, max_rows=settings.max_rows)
+    )
+    if isinstance(given, DataSet) and not given.rows:
+        raise _nothing_readable(given.rejected)
+    training = _Training(parts, subject, metric, given, mode)
+    for attempt in range(_ATTEMPTS):
+        answer = await training.attempt()
+        if answer is not None:
+            return Response(orjson.dumps(answer), media_type="application/json")
+        # Chance keeps two requests that collided from colliding again; nothing that is stored depends on it.
+        await asyncio.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311 (no secret)
+    raise ConflictError(f"{subject}:{metric}: another writer was faster {_ATTEMPTS} times in a row")
+
+
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What one attempt worked out, before anything is stored."""
+
+    sifted: Sifted
+    tally: Tally
+    is_changed: bool
+
+
+class _Training:
+    """One request; each attempt reads everything anew, works it out in a thread, and stores it if nobody was faster."""
+
+    def __init__(
+        self, parts: Connections, subject: Subject, metric: Metric, given: DataSet | FromHistory, mode: Mode
+    ) -> None:
+        self.parts = parts
+        self.subject = subject
+        self.metric = metric
+        self.given = given
+        self.mode = mode
+
+    async def attempt(self) -> dict[str, Any] | None:
+        """The answer, or None when another writer was faster.
+
+        The history is written before the state: a crash in between leaves rows that the next request folds in.
+        """
+        parts, subject, slug = self.parts, self.subject, self.metric.slug
+        clock_ms = await parts.clock_ms()
+        state = (await parts.store.load([subject])).get(subject) or SubjectState(subject)
+        known = await self._known()
+        rows = self._rows(known)
+        work = await anyio.to_thread.run_sync(lambda: self._work_out(state, known, rows, clock_ms))
+        if self.mode == "replace":
+            kept = {row.hour: row.observation() for row in work.sifted.accepted}
+            if kept != known:
+                await self._empty_outbox()
+                await parts.history.replace(subject, slug, _tuples(kept.values()))
+        elif work.sifted.accepted and isinstance(self.given, DataSet):
+            await parts.history.add_training(subject, slug, _tuples(row.observation() for row in work.sifted.accepted))
+        if work.is_changed and await parts.store.save([state]):
+            return None
+        return self._answer(state, work, clock_ms)
+
+    async def _known(self) -> dict[int, Observation]:
+        """Every closed hour of the series: what the history has, and what is still on its way there.
+
+        In this order: a window leaves the outbox only after the history has it.
+        """
+        on_its_way = (await self.parts.store.outbox([self.subject])).get(self.subject, {})
+        rows = await self.parts.history.read(self.subject, self.metric.slug)
+        known = {row.hour: Observation(row.hour, row.value, row.count) for row in rows}
+        for hour, window in on_its_way.items():
+            for value in window.values():
+                if value.metric.slug == self.metric.slug:
+                    known.setdefault(hour, Observation(hour, value.value, value.count))
+        return known
+
+    async def _empty_outbox(self) -> None:
+        """What is on its way would otherwise arrive in the history after it was replaced."""
+        on_its_way = await self.parts.store.outbox([self.subject])
+        if on_its_way:
+            await self.parts.history.record(on_its_way)
+            await self.parts.store.relayed({subject: list(hours) for subject, hours in on_its_way.items()})
+
+    def _rows(self, known: dict[int, Observation]) -> list[Row]:
+        match self.given:
+            case DataSet(rows=rows):
+                return rows
+            case FromHistory(from_hour=first, before_hour=end):
+                hours = [hour for hour in sorted(known) if first <= hour < end]
+                return [
+                    Row(number, hour, known[hour].value, known[hour].count)
+                    for number, hour in enumerate(hours, start=1)
+                ]
+
+    def _work_out(self, state: SubjectState, known: dict[int, Observation], rows: list[Row], clock_ms: int) -> _Work:
+        policy = self.parts.policy
+        is_over = self.mode == "replace"
+        closed_before = policy.closed_before(clock_ms if clock_ms >= 0 else self.parts.wall_ms())
+        sifted = sift(
+            rows,
+            known={} if is_over else known,
+            model=None if is_over else state.models.get(self.metric.slug),
+            open_from=first_open(state, closed_before=closed_before, policy=policy),
+            closed_before=closed_before,
+        )
+        if not sifted.accepted and not sifted.duplicates and isinstance(self.given, DataSet):
+            raise _nothing_readable([*self.given.rejected, *sifted.rejected])
+        trained = train(
+            state,
+            self.metric,
+            known={} if is_over else known,
+            added=sifted.accepted,
+            anew=is_over or isinstance(self.given, FromHistory),
+            policy=policy,
+        )
+        if trained.is_changed:
+            state.publish(clock_ms, policy)
+        return _Work(sifted, trained.tally, trained.is_changed)
+
+    def _answer(self, state: SubjectState, work: _Work, clock_ms: int) -> dict[str, Any]:
+        subject, metric, policy = self.subject, self.metric, self.parts.policy
+        rejected = [*(self.given.rejected if isinstance(self.given, DataSet) else ()), *work.sifted.rejected]
+        rejected.sort(key=lambda one: one.row)
+        forecast = state.forecasts.get(metric.slug)
+        fields = (
+            prior_fields(subject, metric, clock_ms=clock_ms, policy=policy)
+            if forecast is None
+            else fields_of(subject, metric, forecast, state.verdicts.get(metric.slug), policy)
+        )
+        tally = work.tally
+        return {
+            "mode": self.mode,
+            "accepted": len(work.sifted.accepted),
+            "duplicate": work.sifted.duplicates,
+            "rejected": [{"row": one.row, "field": one.field, "reason": one.reason} for one in rejected[:SHOWN_ERRORS]],
+            "rejected_total": len(rejected),
+            "is_changed": work.is_changed,
+            "backtest": {
+                "n": tally.hours,
+                "exceedance": tally.exceedance,
+                "pinball": tally.pinball,
+                "skill": tally.skill,
+            },
+            "prediction": prediction(subject, metric, fields, minutes=state.minutes, clock_ms=clock_ms),
+        }
+
+
+def _tuples(observations: Iterable[Observation]) -> list[tuple[int, float, int]]:
+    return [(one.hour, one.value, one.count) for one in observations]
+
+
+def _nothing_readable(rejected: list[InvalidRowError]) -> RefusedError:
+    if not rejected:
+        return RefusedError(INVALID_ROWS, "the data set has no row", [Fault("rows", "is empty")])
+    rejected = sorted(rejected, key=lambda one: one.row)
+    return RefusedError(
+        INVALID_ROWS,
+        f"all {len(rejected)} rows are refused; {rejected[0]}",
+        [Fault(one.field, one.reason, row=one.row) for one in rejected],
+    )

@@ -1,0 +1,103 @@
+"""The API over stores in memory: everything but the servers is what production runs."""
+
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+
+import httpx
+from fastapi import FastAPI
+
+from api.app import create_app
+from api.connections import Connections
+from detection.errors import DependencyError
+from detection.hours import HOUR_MS, parse_ms
+from detection.subject import Subject
+from detection.windows import Window
+from settings import Settings
+from state.history import Row
+from state.memory_store import MemoryStore
+
+NOW_MS = parse_ms("2026-03-02T12:30:00Z")
+NOW_HOUR = NOW_MS // HOUR_MS
+
+
+class MemoryHistory:
+    """`state.history.History` in a dict."""
+
+    def __init__(self) -> None:
+        self.rows: dict[tuple[Subject, str], dict[int, Row]] = {}
+
+    async def read(self, subject: Subject, metric_slug: str) -> Sequence[Row]:
+        return [row for _, row in sorted(self.rows.get((subject, metric_slug), {}).items())]
+
+    async def add_training(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
+        known = self.rows.setdefault((subject, metric_slug), {})
+        for hour, value, count in rows:
+            known.setdefault(hour, Row(hour, value, count, "train"))
+
+    async def replace(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
+        self.rows.pop((subject, metric_slug), None)
+        await self.add_training(subject, metric_slug, rows)
+
+    async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
+        for subject, by_hour in windows.items():
+            for hour, window in by_hour.items():
+                for value in window.values():
+                    known = self.rows.setdefault((subject, value.metric.slug), {})
+                    known.setdefault(hour, Row(hour, value.value, value.count, "live"))
+
+    async def ping(self) -> None:
+        return None
+
+
+class MemoryLog:
+    """A broker that takes everything, or is away."""
+
+    def __init__(self) -> None:
+        self.events: list[tuple[str, bytes, bytes]] = []
+        self.is_away = False
+
+    async def append(self, topic: str, events: Sequence[tuple[bytes, bytes]]) -> None:
+        await self.ping()
+        self.events += [(topic, key, value) for key, value in events]
+
+    async def ping(self) -> None:
+        if self.is_away:
+            raise DependencyError("kafka", "no answer in time")
+
+
+@dataclass
+class MemoryApi:
+    """A client and what stands behind it; `now_ms` is the wall clock."""
+
+    settings: Settings
+    store: MemoryStore = field(init=False)
+    history: MemoryHistory = field(default_factory=MemoryHistory)
+    log: MemoryLog = field(default_factory=MemoryLog)
+    now_ms: int = NOW_MS
+    app: FastAPI = field(init=False)
+    client: httpx.AsyncClient = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.store = MemoryStore(self.settings.policy())
+        self.app = create_app(self.settings, connect=self._connected)
+
+    @asynccontextmanager
+    async def _connected(self, settings: Settings) -> AsyncIterator[Connections]:
+        yield Connections(settings, settings.policy(), self.store, self.history, self.log, wall_ms=lambda: self.now_ms)
+
+    def dump(self) -> dict[str, dict[bytes, bytes]]:
+        """Everything that is stored, byte for byte."""
+        return {key: dict(fields) for key, fields in self.store.hashes.items()}
+
+
+@asynccontextmanager
+async def memory_api(**settings: object) -> AsyncIterator[MemoryApi]:
+    """The started API with these settings."""
+    api = MemoryApi(Settings(**settings))  # type: ignore[arg-type]  # validated by pydantic
+    transport = httpx.ASGITransport(api.app, raise_app_exceptions=False)
+    async with (
+        api.app.router.lifespan_context(api.app),
+        httpx.AsyncClient(transport=transport, base_url="http://tidemark") as api.client,
+    ):
+        yield api
