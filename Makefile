@@ -35,13 +35,13 @@ $(READY): pyproject.toml requirements/bootstrap.txt requirements/dev.txt
 	@echo "Setting up $(VENV) with $$($(PYTHON) --version)"
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --only-binary :all: -r requirements/bootstrap.txt
-	@$(BIN)/uv pip sync --python $(BIN)/python --require-hashes requirements/dev.txt
+	@$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
 	@touch $@
 
 .PHONY: run
 run: setup ## Start the whole stack, replay the recorded calls, serve on http://127.0.0.1:8000
-	@exec $(BIN)/tidemark up --fresh --replay examples/calls.ndjson.gz $(ARGS)
+	@exec $(BIN)/tidemark up --fresh --replay examples/calls.ndjson.gz --speed 4000000 $(ARGS)
 
 .PHONY: test
 test: setup ## Run the tests that need nothing but what setup installed

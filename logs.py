@@ -35,7 +35,7 @@ def configure(settings: Settings) -> None:
     root.handlers[:] = [handler]
     root.setLevel(level(settings))
     # What Faust and aiokafka say of each rebalance and metadata request is for their authors.
-    for name in ():
+    for name in ("faust", "mode", "aiokafka", "kafka", "alembic"):
         logging.getLogger(name).setLevel(max(level(settings), logging.WARNING))
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

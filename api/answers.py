@@ -122,6 +122,11 @@ def prior_fields(subject: Subject, metric: Metric, *, clock_ms: int, policy: Pol
     return fields_of(subject, metric, forecast, None, policy)
 
 
+def shown(number: float) -> str:
+    """Four digits, as people read them: 10,000 and not 1e+04."""
+    return f"{float(f'{number:.4g}'):,.10g}"
+
+
 def _hour_evidence(fields: Fields) -> dict[str, Any] | None:
     if not fields["last_score"]:
         return None
@@ -196,8 +201,8 @@ def _number(text: str) -> float | None:
 
 def _sentence(metric: Metric, fields: Fields, status: str) -> str:
     unit = f" {metric.unit}" if metric.unit else ""
-    threshold = f"{float(fields['threshold']):.4g}{unit}"
-    expected = f"{float(fields['estimate']):.4g}{unit}"
+    threshold = f"{shown(float(fields['threshold']))}{unit}"
+    expected = f"{shown(float(fields['estimate']))}{unit}"
     side = "up to" if fields["operator"] == ">" else "down to"
     normal = f"{side} {threshold} is normal in the hour from {fields['window_start']}"
     n_learned = fields["n_learned"]

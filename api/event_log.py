@@ -1,15 +1,19 @@
 """The log that accepted events go to: written when, and only when, the broker has acknowledged it."""
 
 import asyncio
+import logging
 from collections.abc import Sequence
 from typing import Final, Protocol
 
+import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, for_code
+from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownError, for_code
 
 from detection.errors import DependencyError
 from settings import Settings
+
+log = structlog.get_logger()
 
 CALLS: Final = "calls"
 OBSERVATIONS: Final = "observations"
@@ -17,6 +21,10 @@ OBSERVATIONS: Final = "observations"
 # A caller that waits longer for a broker would rather be told to come back.
 _ACKNOWLEDGED_WITHIN_SECONDS: Final = 10.0
 _ANSWERS_WITHIN_SECONDS: Final = 2.0
+_LINGER_MS: Final = 2
+_BATCH_BYTES: Final = 256 * 1024
+
+_SENDER_LOG: Final = logging.getLogger("aiokafka.producer.sender")
 
 
 class EventLog(Protocol):
@@ -32,10 +40,10 @@ class EventLog(Protocol):
 
 
 class KafkaLog:
-    """An idempotent producer that is started by its first use: the API serves what it knows without a broker.
+    """A producer that is started by its first use, so that the API serves what it knows without a broker.
 
-    Idempotent towards the broker, at least once towards the caller: who was told 503 may have been heard, and sends the
-    events again.
+    Idempotent towards a broker that can be, at least once towards the caller: who was told 503 may have been heard, and
+    sends the events again.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -73,21 +81,34 @@ class KafkaLog:
         async with self._starting:
             if self._producer is None:
                 await self._create_topics()
-                producer = AIOKafkaProducer(
-                    bootstrap_servers=self._settings.kafka_brokers,
-                    acks="all",
-                    enable_idempotence=True,
-                    linger_ms=2,
-                    max_batch_size=256 * 1024,
-                    request_timeout_ms=int(_ACKNOWLEDGED_WITHIN_SECONDS * 1000),
-                )
                 try:
-                    await producer.start()
-                except BaseException:
-                    await producer.stop()
-                    raise
-                self._producer = producer
+                    # aiokafka logs the refusal as an error of its own, which nobody needs to see.
+                    _SENDER_LOG.disabled = True
+                    self._producer = await self._start(is_idempotent=True)
+                # What a broker that keeps its log in memory answers to the request for a producer id.
+                except UnknownError:
+                    _SENDER_LOG.disabled = False
+                    log.warning("event_log.not_idempotent", reason="the broker gives no producer ids")
+                    self._producer = await self._start(is_idempotent=False)
+                finally:
+                    _SENDER_LOG.disabled = False
             return self._producer
+
+    async def _start(self, *, is_idempotent: bool) -> AIOKafkaProducer:
+        producer = AIOKafkaProducer(
+            bootstrap_servers=self._settings.kafka_brokers,
+            acks="all",
+            enable_idempotence=is_idempotent,
+            linger_ms=_LINGER_MS,
+            max_batch_size=_BATCH_BYTES,
+            request_timeout_ms=int(_ACKNOWLEDGED_WITHIN_SECONDS * 1000),
+        )
+        try:
+            await producer.start()
+        except BaseException:
+            await producer.stop()
+            raise
+        return producer
 
     async def _create_topics(self) -> None:
         admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_brokers)

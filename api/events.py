@@ -1,10 +1,10 @@
 """`POST /events/...`: events into the stream, answered when the broker has them, all of a body or none of it."""
 
+import asyncio
 import time
 from collections.abc import Callable, Iterator
 from typing import Annotated
 
-import anyio.to_thread
 import msgspec
 import orjson
 from fastapi import APIRouter, Depends, Request, Response
@@ -88,7 +88,7 @@ async def _take(request: Request, parts: Connections, topic: str, read: _Reader)
     form = format_of(request, taken=("json", "ndjson"))
     body = await read_body(request, limit=settings.max_body_bytes)
     newest_ms = time.time_ns() // 1_000_000 + settings.future_seconds * SECOND_MS
-    events = await anyio.to_thread.run_sync(lambda: _checked(body, form, topic, read, settings.max_rows, newest_ms))
+    events = await asyncio.to_thread(_checked, body, form, topic, read, settings.max_rows, newest_ms)
     await parts.log.append(topic, events)
     return Response(orjson.dumps({"accepted": len(events)}), status_code=202, media_type="application/json")
 

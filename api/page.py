@@ -6,7 +6,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Response
 from fastapi.responses import HTMLResponse
 
-from api.answers import Answer
+from api.answers import Answer, shown
 from api.connections import Connections, connections
 from api.thresholds import Filter, page
 from detection.errors import DependencyError
@@ -40,13 +40,13 @@ async def start(parts: Parts) -> Response:
     """The page; without Redis it says so instead of the table."""
     try:
         items, next_cursor = await page(parts, Filter(), limit=_ROWS)
-        shown = _table(items, has_more=next_cursor is not None)
+        body = _table(items, has_more=next_cursor is not None)
     except DependencyError as error:
-        shown = f"<p role='alert'>The thresholds cannot be read now: {escape(str(error))}</p>"
-    return HTMLResponse(_document(shown), headers=_HEADERS)
+        body = f"<p role='alert'>The thresholds cannot be read now: {escape(str(error))}</p>"
+    return HTMLResponse(_document(body), headers=_HEADERS)
 
 
-def _document(shown: str) -> str:
+def _document(body: str) -> str:
     return f"""<!doctype html>
 <html lang="en">
 <head>
@@ -64,7 +64,7 @@ def _document(shown: str) -> str:
 <li><a href="/readyz">Readiness</a></li>
 <li><a href="/metrics">Metrics for Prometheus</a></li>
 </ul></nav>
-<main>{shown}</main>
+<main>{body}</main>
 </body>
 </html>
 """
@@ -106,4 +106,4 @@ def _row(item: Answer) -> str:
 
 
 def _shown(number: float | None) -> str:
-    return "–" if number is None else f"{number:,.4g}"
+    return "–" if number is None else shown(number)

@@ -31,18 +31,6 @@ Parts = Annotated[Connections, Depends(connections)]
 
 
 @router.post(
-    "/metrics/predict/gauges/{metric}/{name}/{version}",
-    summary="The next hour of a model's gauge",
-    response_class=Response,
-    responses=openapi.responses(SamplePrediction, openapi.GAUGE_PREDICTION, 404, 413, 415, 422, 503),
-    openapi_extra=openapi.body(PredictRequest, examples=openapi.SAMPLES, is_required=False),
-)
-async def predict_gauge(request: Request, metric: GaugeName, name: ModelName, version: ModelVersion) -> Response:
-    """As for a biller's metric."""
-    return await _predict(request, *gauge_series(metric, name, version))
-
-
-@router.post(
     "/metrics/predict/{metricTypeId}/{billerId}",  # noqa: FAST003 (both are aliases of the parameters below)
     summary="The next hour of a biller's metric",
     response_class=Response,
@@ -56,6 +44,18 @@ async def predict_biller(request: Request, metric_type_id: MetricTypeId, biller_
     model would say after that sample. Nothing is ever stored.
     """
     return await _predict(request, *biller_series(metric_type_id, biller_id))
+
+
+@router.post(
+    "/metrics/predict/gauges/{metric}/{name}/{version}",
+    summary="The next hour of a model's gauge",
+    response_class=Response,
+    responses=openapi.responses(SamplePrediction, openapi.GAUGE_PREDICTION, 404, 413, 415, 422, 503),
+    openapi_extra=openapi.body(PredictRequest, examples=openapi.SAMPLES, is_required=False),
+)
+async def predict_gauge(request: Request, metric: GaugeName, name: ModelName, version: ModelVersion) -> Response:
+    """As for a biller's metric."""
+    return await _predict(request, *gauge_series(metric, name, version))
 
 
 @router.post(

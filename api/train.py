@@ -6,7 +6,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
 
-import anyio.to_thread
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
@@ -90,7 +89,7 @@ async def _train(request: Request, parts: Connections, subject: Subject, metric:
     settings = parts.settings
     form = format_of(request, taken=("json", "ndjson", "csv"))
     body = await read_body(request, limit=settings.max_body_bytes)
-    given = await anyio.to_thread.run_sync(
+    given = await asyncio.to_thread(
         lambda: read_data_set(body, form, subject=subject, metric=metric, max_rows=settings.max_rows)
     )
     if isinstance(given, DataSet) and not given.rows:
@@ -125,25 +124,32 @@ class _Training:
         self.metric = metric
         self.given = given
         self.mode = mode
+        # Hours that this request has put into the history itself: to the next attempt known, to the caller new.
+        self._added: set[int] = set()
 
     async def attempt(self) -> dict[str, Any] | None:
         """The answer, or None when another writer was faster.
 
-        The history is written before the state: a crash in between leaves rows that the next request folds in.
+        The history is written before the state: a crash in between leaves rows that the next request folds in. What
+        was written is read back, because another request may have been first with other values of the same hour.
         """
         parts, subject, slug = self.parts, self.subject, self.metric.slug
         clock_ms = await parts.clock_ms()
         state = (await parts.store.load([subject])).get(subject) or SubjectState(subject)
         known = await self._known()
         rows = self._rows(known)
-        work = await anyio.to_thread.run_sync(lambda: self._work_out(state, known, rows, clock_ms))
+        work = await asyncio.to_thread(self._work_out, state, known, rows, clock_ms)
         if self.mode == "replace":
             kept = {row.hour: row.observation() for row in work.sifted.accepted}
             if kept != known:
                 await self._empty_outbox()
                 await parts.history.replace(subject, slug, _tuples(kept.values()))
         elif work.sifted.accepted and isinstance(self.given, DataSet):
-            await parts.history.add_training(subject, slug, _tuples(row.observation() for row in work.sifted.accepted))
+            added = {row.hour: row.observation() for row in work.sifted.accepted}
+            await parts.history.add_training(subject, slug, _tuples(added.values()))
+            self._added.update(added)
+            if not added.items() <= (await self._known()).items():
+                return None
         if work.is_changed and await parts.store.save([state]):
             return None
         return self._answer(state, work, clock_ms)
@@ -216,10 +222,11 @@ class _Training:
             else fields_of(subject, metric, forecast, state.verdicts.get(metric.slug), policy)
         )
         tally = work.tally
+        ours = len({row.hour for row in work.sifted.duplicates} & self._added)
         return {
             "mode": self.mode,
-            "accepted": len(work.sifted.accepted),
-            "duplicate": work.sifted.duplicates,
+            "accepted": len(work.sifted.accepted) + ours,
+            "duplicate": len(work.sifted.duplicates) - ours,
             "rejected": [{"row": one.row, "field": one.field, "reason": one.reason} for one in rejected[:SHOWN_ERRORS]],
             "rejected_total": len(rejected),
             "is_changed": work.is_changed,

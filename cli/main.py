@@ -3,12 +3,13 @@
 Exit codes: 0 done, 2 mend the input, 3 try again later, 4 a person must look.
 """
 
+import importlib
+from dataclasses import dataclass
 from typing import Any
 
 import typer
 from typer.core import TyperGroup
 
-from cli import replay, serve, up
 from detection.errors import (
     DependencyError,
     InputError,
@@ -41,12 +42,49 @@ def ending(error: TidemarkError) -> tuple[int, str]:
     return 4, ""
 
 
-class _Commands(TyperGroup):
-    """Ends every TidemarkError without a traceback; anything else is a defect, and its traceback is wanted."""
+@dataclass(frozen=True, slots=True)
+class _Subcommand:
+    """Where a command is found when it is run, and its line in the help, which loads none of them."""
 
-    def invoke(self, context: Any) -> Any:
+    module: str
+    line: str
+
+
+_SUBCOMMANDS = {
+    "up": _Subcommand("cli.up", "Start the embedded stack, a worker and the API, with a live summary."),
+    "worker": _Subcommand("cli.serve", "Learn from the stream until stopped."),
+    "api": _Subcommand("cli.serve", "Serve the REST API until stopped."),
+    "replay": _Subcommand("cli.replay", "Send recorded calls to the broker, in recorded order."),
+    "predict": _Subcommand("cli.predict", "Ask the API for the next hour of a series."),
+    "inspect": _Subcommand("cli.inspect", "Show what Redis knows of a subject."),
+    "backtest": _Subcommand("cli.backtest", "Predict each row of a recorded history before it is learned."),
+}
+
+
+class _Commands(TyperGroup):
+    """Loads a command when it is run, and ends every TidemarkError without a traceback.
+
+    Anything else is a defect, and its traceback is wanted.
+    """
+
+    def list_commands(self, ctx: Any) -> list[str]:  # noqa: ARG002 - typer's own signature
+        return list(_SUBCOMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:  # noqa: ARG002 - typer's own signature
+        known = _SUBCOMMANDS.get(cmd_name)
+        if known is None:
+            return None
+        alone = typer.Typer(add_completion=False, rich_markup_mode=None)
+        alone.command(cmd_name)(getattr(importlib.import_module(known.module), cmd_name))
+        return typer.main.get_command(alone)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's own signature
+        with formatter.section("Commands"):
+            formatter.write_dl([(name, known.line) for name, known in _SUBCOMMANDS.items()])
+
+    def invoke(self, ctx: Any) -> Any:
         try:
-            return super().invoke(context)
+            return super().invoke(ctx)
         except TidemarkError as error:
             from rich.console import Console
 
@@ -68,10 +106,12 @@ app = typer.Typer(
     rich_markup_mode=None,
     help="Learns from the stream of calls the highest value of every API metric that is normal in the next hour.",
 )
-app.command("up")(up.up)
-app.command("replay")(replay.replay)
-app.command("worker")(serve.worker)
-app.command("api")(serve.api)
+
+
+@app.callback()
+def _root() -> None:
+    """Makes a group of an app to which typer sees no command added."""
+
 
 if __name__ == "__main__":
     app()

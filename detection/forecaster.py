@@ -234,7 +234,6 @@ class SeasonalForecaster(Forecaster):
         explanation: dict[str, float | str] = {
             "scale": "log" if self._is_log else "raw",
             "slot": float(self._slot),
-            "n_learned": float(self.n_learned),
             "silent_hours": float(self._silent),
             "level": level,
             "hour_of_day_mean": self._raw(outlook.day) + self._base,
@@ -243,8 +242,6 @@ class SeasonalForecaster(Forecaster):
             "location": self._bounded(outlook.location),
             "spread": outlook.spread,
             "disagreement": outlook.disagreement,
-            "claimed_exceedance": 1.0 - self.coverage,
-            "measured_exceedance": self.exceedance_rate,
         }
         for name, weight in zip(_EXPERTS, outlook.weights, strict=True):
             explanation[f"weight_{name}"] = weight

@@ -34,10 +34,10 @@ Mode = Literal["merge", "replace"]
 
 @dataclass(frozen=True, slots=True)
 class Sifted:
-    """A data set, row by row: what is new, how much is known already, and what is refused with its reason."""
+    """A data set, row by row: what is new, what is known already, and what is refused with its reason."""
 
     accepted: list[Row]
-    duplicates: int
+    duplicates: list[Row]
     rejected: list[InvalidRowError]
 
 
@@ -65,7 +65,7 @@ def sift(
     """
     forgotten_before = _forgotten_before(model, known)
     accepted: dict[int, Row] = {}
-    duplicates = 0
+    duplicates: list[Row] = []
     rejected: list[InvalidRowError] = []
     for row in rows:
         twin = accepted.get(row.hour)
@@ -76,7 +76,7 @@ def sift(
             rejected.append(InvalidRowError(row.row, "timestamp", "its window is still open for live events"))
         elif twin is not None:
             if (twin.value, twin.count) == (row.value, row.count):
-                duplicates += 1
+                duplicates.append(row)
             else:
                 rejected.append(InvalidRowError(row.row, "timestamp", f"row {twin.row} gives this hour other values"))
         elif before is None and row.hour < forgotten_before:
@@ -91,7 +91,7 @@ def sift(
         elif before is None:
             accepted[row.hour] = row
         elif row.value == before.value and row.count in (None, before.count):
-            duplicates += 1
+            duplicates.append(row)
         else:
             rejected.append(
                 InvalidRowError(

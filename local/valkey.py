@@ -32,6 +32,8 @@ class Valkey(Server):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',
+            # A series is one small hash with a long `model` field: kept compact, it takes a fifth less memory.
+            "hash-max-listpack-value": "8192",
             "loglevel": "notice",
             "logfile": '""',
         }

@@ -18,7 +18,7 @@ from typing import Any, Final
 import numpy as np
 import orjson
 
-PACKED_FROM: Final = 5
+PACKED_FROM: Final = 3
 SCALE: Final = 100_000.0
 
 _FLOAT: Final = {float}

@@ -5,19 +5,12 @@ on, so the repeat is refused, `save` names the subject among those it did not wr
 after any conflict. The offsets in what it loads tell which events are in it.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from importlib.resources import files
-from typing import Any, Final, Self, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Final, Self
 
-from hiredis import pack_command
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError, NoScriptError, RedisError
+from redis.asyncio import Redis
 
-from detection.errors import ConflictError, DependencyError
+from detection.errors import ConflictError
 from detection.hours import iso
 from detection.policy import Policy
 from detection.subject import Subject
@@ -25,23 +18,25 @@ from detection.subject_state import SubjectState
 from detection.windows import Window
 from state.codec import HEAD_FIELDS, Write, decode, decode_minutes, decode_outbox, encode, head, outbox_fields, slugs_of
 from state.keys import CLOCK, SUBJECTS, outbox_key, series_key, subject_key
+from state.redis_pipeline import (
+    ADVANCE_CLOCK,
+    READ_HASHES,
+    SUBJECTS_AT_ONCE,
+    WRITE_SUBJECT,
+    Command,
+    Scripts,
+    client_of,
+    each_part,
+    in_parts,
+    redis_errors,
+)
 from state.series_codec import ANSWER_FIELDS, answer_fields
 from state.store import Head
 
-_WRITE_SUBJECT: Final = "write_subject.lua"
-_READ_HASHES: Final = "read_hashes.lua"
-_ADVANCE_CLOCK: Final = "advance_clock.lua"
-
-# What bounds the memory of one pipeline, here and in the server.
-_SUBJECTS_AT_ONCE: Final = 250
+# What bounds the memory of one pipeline of writes, where a subject has more to write than usual.
 _ARGUMENTS_AT_ONCE: Final = 60_000
-# While the server works on one pipeline, the next one is made.
-_PIPELINES_AT_ONCE: Final = 2
 
 _READ_ATTEMPTS: Final = 5
-
-Item = TypeVar("Item")
-_Command = tuple[Any, ...]
 
 
 class RedisStore:
@@ -50,26 +45,14 @@ class RedisStore:
     def __init__(self, client: Redis, policy: Policy) -> None:
         self._client = client
         self._policy = policy
-        self._scripts = _Scripts(client)
+        self._scripts = Scripts(client)
 
     @classmethod
     def connect(
         cls, url: str, policy: Policy, *, connections: int = 16, timeout_seconds: float = 5.0, retries: int = 3
     ) -> Self:
         """A store with its own bounded pool of connections; nothing is connected before it is used."""
-        pool = BlockingConnectionPool.from_url(
-            url,
-            max_connections=connections,
-            timeout=timeout_seconds,
-            socket_timeout=timeout_seconds,
-            socket_connect_timeout=timeout_seconds,
-            health_check_interval=30,
-            decode_responses=False,
-            retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=retries),
-            retry_on_error=[BusyLoadingError],
-        )
-        pool.connection_class = _QUICK[pool.connection_class]
-        return cls(Redis.from_pool(pool), policy)
+        return cls(client_of(url, connections=connections, timeout_seconds=timeout_seconds, retries=retries), policy)
 
     async def aclose(self) -> None:
         """Give the connections back."""
@@ -92,7 +75,7 @@ class RedisStore:
         slugs = await self._slugs(subjects)
 
         async def read(part: Sequence[Subject]) -> None:
-            calls = [_keys_first(_READ_HASHES, _keys(subject, slugs[subject])) for subject in part]
+            calls = [_keys_first(READ_HASHES, _keys(subject, slugs[subject])) for subject in part]
             for subject, replies in zip(part, await self._scripts.run(calls), strict=True):
                 fields, *series = (_pairs(reply) for reply in replies)
                 if not fields:
@@ -103,7 +86,7 @@ class RedisStore:
                 by_slug = dict(zip(slugs[subject], series, strict=True))
                 found[subject] = decode(subject, fields, by_slug, self._policy)
 
-        await _in_parts(subjects, read)
+        await in_parts(subjects, read)
         return grown
 
     async def _slugs(self, subjects: Sequence[Subject]) -> dict[Subject, list[str]]:
@@ -115,7 +98,7 @@ class RedisStore:
             replies = await self._pipeline([("HGET", subject_key(subject), "metrics") for subject in part])
             slugs.update((subject, slugs_of(subject, reply)) for subject, reply in zip(part, replies, strict=True))
 
-        await _in_parts(asked, read)
+        await in_parts(asked, read)
         return slugs
 
     async def save(self, states: Sequence[SubjectState]) -> list[Subject]:
@@ -131,7 +114,7 @@ class RedisStore:
                 else:
                     refused.append(state.subject)
 
-        await _each(self._encoded(states), write)
+        await each_part(self._encoded(states), write)
         return refused
 
     def _encoded(self, states: Sequence[SubjectState]) -> Iterator[list[tuple[SubjectState, Write]]]:
@@ -142,7 +125,7 @@ class RedisStore:
             write = encode(state, self._policy)
             part.append((state, write))
             arguments += sum(len(flat) for _, flat in write.hashes)
-            if len(part) >= _SUBJECTS_AT_ONCE or arguments >= _ARGUMENTS_AT_ONCE:
+            if len(part) >= SUBJECTS_AT_ONCE or arguments >= _ARGUMENTS_AT_ONCE:
                 yield part
                 part, arguments = [], 0
         if part:
@@ -154,13 +137,13 @@ class RedisStore:
         async def add(part: Sequence[Subject]) -> None:
             await self._pipeline([("ZADD", SUBJECTS, *(each for subject in part for each in (0, str(subject))))])
 
-        await _in_parts(subjects, add)
+        await in_parts(subjects, add)
 
     async def heads(self, subjects: Sequence[Subject]) -> list[Head]:
         found: dict[Subject, Head] = {}
 
         async def read(part: Sequence[Subject]) -> None:
-            commands: list[_Command] = []
+            commands: list[Command] = []
             for subject in part:
                 commands += [
                     ("HMGET", subject_key(subject), *HEAD_FIELDS),
@@ -172,7 +155,7 @@ class RedisStore:
                 if one is not None:
                     found[subject] = one
 
-        await _in_parts(subjects, read)
+        await in_parts(subjects, read)
         return [found[subject] for subject in subjects if subject in found]
 
     async def subjects(self, *, after: str = "", limit: int = 1000, prefix: str = "") -> list[Subject]:
@@ -193,7 +176,7 @@ class RedisStore:
                 if fields is not None:
                     found.setdefault(subject, {})[slug] = fields
 
-        await _in_parts(subjects, read)
+        await in_parts(subjects, read)
         return found
 
     async def minutes(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
@@ -205,7 +188,7 @@ class RedisStore:
                 if reply is not None:
                     found[subject] = decode_minutes(subject, reply)
 
-        await _in_parts(subjects, read)
+        await in_parts(subjects, read)
         return found
 
     async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
@@ -218,12 +201,12 @@ class RedisStore:
         found: dict[Subject, dict[int, Window]] = {}
 
         async def read(part: Sequence[Subject]) -> None:
-            replies = await self._scripts.run([_keys_first(_READ_HASHES, [outbox_key(subject)]) for subject in part])
+            replies = await self._scripts.run([_keys_first(READ_HASHES, [outbox_key(subject)]) for subject in part])
             for subject, (reply,) in zip(part, replies, strict=True):
                 if reply:
                     found[subject] = decode_outbox(subject, _pairs(reply))
 
-        await _in_parts(subjects, read)
+        await in_parts(subjects, read)
         return found
 
     async def relayed(self, hours: Mapping[Subject, Sequence[int]]) -> None:
@@ -232,10 +215,10 @@ class RedisStore:
                 [("HDEL", outbox_key(subject), *outbox_fields(hours[subject])) for subject in part if hours[subject]]
             )
 
-        await _in_parts(list(hours), delete)
+        await in_parts(list(hours), delete)
 
     async def advance_clock(self, ms: int) -> int:
-        (shown,) = await self._scripts.run([(_ADVANCE_CLOCK, 1, CLOCK, ms, iso(ms))])
+        (shown,) = await self._scripts.run([(ADVANCE_CLOCK, 1, CLOCK, ms, iso(ms))])
         return int(shown)
 
     async def clock(self) -> int:
@@ -245,10 +228,10 @@ class RedisStore:
     async def ping(self) -> None:
         await self._pipeline([("PING",)])
 
-    async def _pipeline(self, commands: Sequence[_Command]) -> list[Any]:
+    async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
             return []
-        with _redis_errors():
+        with redis_errors():
             pipeline = self._client.pipeline(transaction=False)
             for command in commands:
                 pipeline.execute_command(*command)
@@ -256,84 +239,18 @@ class RedisStore:
         return replies
 
 
-class _Scripts:
-    """Our scripts on one server: called by their hash, and loaded where the server does not have them.
-
-    A server forgets them when it restarts, and a replica that took over may never have had them.
-    """
-
-    def __init__(self, client: Redis) -> None:
-        self._client = client
-        self._hashes: dict[str, str] = {}
-
-    async def run(self, calls: Sequence[_Command]) -> list[Any]:
-        """The replies to calls of the form `(script, number of keys, *keys, *arguments)`."""
-        if not calls:
-            return []
-        with _redis_errors():
-            if not self._hashes:
-                await self._load()
-            replies = await self._call(calls)
-            unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:
-                await self._load()
-                again = await self._call([calls[at] for at in unknown])
-                for at, reply in zip(unknown, again, strict=True):
-                    replies[at] = reply
-            for reply in replies:
-                if isinstance(reply, Exception):
-                    raise reply
-        return replies
-
-    async def _call(self, calls: Sequence[_Command]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for script, *rest in calls:
-            pipeline.execute_command("EVALSHA", self._hashes[script], *rest)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
-
-    async def _load(self) -> None:
-        for name in (_WRITE_SUBJECT, _READ_HASHES, _ADVANCE_CLOCK):
-            source = files("state").joinpath(name).read_text(encoding="utf-8")
-            self._hashes[name] = await self._client.script_load(source)
-
-
-class _QuickConnection(Connection):
-    """Packs commands with hiredis: redis-py's own loop takes longer than the server does for the whole write."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        name, *rest = args
-        words = name.split() if isinstance(name, str) else [name]
-        return [pack_command((*words, *rest))]
-
-
-class _QuickSSLConnection(_QuickConnection, SSLConnection):
-    pass
-
-
-class _QuickUnixConnection(UnixDomainSocketConnection):
-    pack_command = _QuickConnection.pack_command
-
-
-_QUICK: Final[dict[Any, Any]] = {
-    Connection: _QuickConnection,
-    SSLConnection: _QuickSSLConnection,
-    UnixDomainSocketConnection: _QuickUnixConnection,
-}
-
-
 def _keys(subject: Subject, slugs: Sequence[str]) -> list[str]:
     return [subject_key(subject), *(series_key(subject, slug) for slug in slugs)]
 
 
-def _keys_first(script: str, keys: Sequence[str]) -> _Command:
+def _keys_first(script: str, keys: Sequence[str]) -> Command:
     return (script, len(keys), *keys)
 
 
-def _write_call(write: Write) -> _Command:
+def _write_call(write: Write) -> Command:
     keys, flats = zip(*write.hashes, strict=True)
     return (
-        _WRITE_SUBJECT,
+        WRITE_SUBJECT,
         len(keys),
         *keys,
         write.expected_rev,
@@ -344,36 +261,3 @@ def _write_call(write: Write) -> _Command:
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
     return dict(zip(flat[::2], flat[1::2], strict=True))
-
-
-async def _in_parts(items: Sequence[Item], work: Callable[[Sequence[Item]], Coroutine[Any, Any, None]]) -> None:
-    """Work on the items part by part."""
-    starts = range(0, len(items), _SUBJECTS_AT_ONCE)
-    await _each((items[start : start + _SUBJECTS_AT_ONCE] for start in starts), work)
-
-
-async def _each(parts: Iterable[Item], work: Callable[[Item], Coroutine[Any, Any, None]]) -> None:
-    """Work on a few parts at a time; the first failure ends it, after which nothing of it goes on."""
-    running: set[asyncio.Task[None]] = set()
-    try:
-        for part in parts:
-            running.add(asyncio.create_task(work(part)))
-            # It starts now, so that the server is busy while the next part is made.
-            await asyncio.sleep(0)
-            if len(running) >= _PIPELINES_AT_ONCE:
-                done, running = await asyncio.wait(running, return_when=asyncio.FIRST_COMPLETED)
-                for task in done:
-                    task.result()
-        await asyncio.gather(*running)
-    finally:
-        for task in running:
-            task.cancel()
-        await asyncio.gather(*running, return_exceptions=True)
-
-
-@contextmanager
-def _redis_errors() -> Iterator[None]:
-    try:
-        yield
-    except (RedisError, OSError) as error:
-        raise DependencyError("redis", f"{type(error).__name__}: {error}") from error

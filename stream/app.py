@@ -5,6 +5,7 @@ is done with a batch is `stream.worker`'s.
 """
 
 import asyncio
+import os
 import sys
 import tempfile
 import time
@@ -17,9 +18,6 @@ import faust
 import structlog
 from faust.types import TP
 from prometheus_client import CollectorRegistry, start_http_server
-from state.history import History
-from state.migrate import migrate
-from state.redis_store import RedisStore
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 import logs
@@ -27,6 +25,9 @@ import metrics
 from detection.errors import DependencyError
 from detection.hours import SECOND_MS
 from settings import Settings
+from state.history import History
+from state.migrate import migrate
+from state.redis_store import RedisStore
 from stream import dead_letters
 from stream.dead_letters import DeadLetter
 from stream.pipeline import CALLS, OBSERVATIONS, Pipeline
@@ -120,7 +121,7 @@ def _faust_app(settings: Settings) -> WorkerApp:
         broker=brokers,
         store="memory://",
         # Faust makes a folder even for an app that keeps nothing in it.
-        datadir=str(Path(tempfile.gettempdir()) / "tidemark-faust"),
+        datadir=str(Path(tempfile.gettempdir()) / f"tidemark-faust-{os.getuid()}"),
         autodiscover=False,
         web_enabled=False,
         topic_disable_leader=True,

@@ -34,11 +34,15 @@ class BatchConsumer(driver.Consumer):
             await self.perform_seek()
             return
         for tp, fetched in records.items():
-            if not self.flow_active or self.app.consumer_generation_id != generation:
+            if not self._is_flowing(generation):
                 return
             if fetched and (tp in active or tp in self._buffered_partitions):
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, self._batch(tp, fetched)
+
+    def _is_flowing(self, generation: int) -> bool:
+        """Whether, since the fetch, no rebalance has begun or ended."""
+        return bool(self.flow_active and self.app.consumer_generation_id == generation)
 
     def _batch(self, tp: TP, fetched: list[Any]) -> Message:
         last = fetched[-1]

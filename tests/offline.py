@@ -41,12 +41,11 @@ def _count(window: object, call: dict[str, object], *, with_bins: bool) -> None:
     assert isinstance(window, CallWindow)
     latency_us = round(float(str(call["latency_ms"])) * 1000)
     window.calls += 1
-    match call["outcome"]:
-        case "timeout":
-            window.timeouts += 1
-            return
-        case "error":
-            window.errors += 1
+    if call["outcome"] == "timeout":
+        window.timeouts += 1
+        return
+    if call["outcome"] == "error":
+        window.errors += 1
     window.latency_us += latency_us
     window.latency_us2 += latency_us**2
     if with_bins:

@@ -86,7 +86,7 @@ async def hashes(redis: "Redis", *, without: frozenset[str] = frozenset()) -> Ha
     """Every hash of the schema, without the fields that are named."""
     found: Hashes = {}
     async for key in redis.scan_iter(match=keys.PATTERN, count=1000):
-        name = key.decode()
+        name = key if isinstance(key, str) else key.decode()
         if await redis.type(key) == b"hash":
             fields = await redis.hgetall(key)
             found[name] = {

@@ -21,7 +21,7 @@ from local.process import orphans
 EXAMPLE = Path(__file__).parents[2] / "examples" / "calls.ndjson.gz"
 CALLS = 2_000
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 
 @retry(retry=retry_if_exception_type(AssertionError), stop=stop_after_delay(60), wait=wait_fixed(0.2), reraise=True)

@@ -56,6 +56,27 @@ def test_help_loads_neither_servers_nor_clients() -> None:
         "httpx",
         "rich.console",
     }
-    script = f"import sys, cli.main; print(sorted({heavy} & set(sys.modules)))"
+    script = f"""
+import sys
+from cli.main import app
+try:
+    app(["--help"])
+finally:
+    print("loaded", sorted({heavy} & set(sys.modules)))
+"""
     loaded = subprocess.run([sys.executable, "-c", script], check=True, capture_output=True, text=True)
-    assert loaded.stdout.strip() == "[]"
+    assert "backtest" in loaded.stdout
+    assert loaded.stdout.splitlines()[-1] == "loaded []"
+
+
+@pytest.mark.parametrize("name", ["up", "worker", "api", "replay", "predict", "inspect", "backtest"])
+def test_every_command_is_found_and_explains_itself(name: str) -> None:
+    run = CliRunner().invoke(app, [name, "--help"])
+    assert run.exit_code == 0
+    assert f" {name} " in run.output.splitlines()[0]
+
+
+def test_an_unknown_command_is_refused() -> None:
+    run = CliRunner().invoke(app, ["inspct"])
+    assert run.exit_code == 2
+    assert "inspct" in run.stderr
