@@ -41,7 +41,7 @@ $(READY): pyproject.toml requirements/bootstrap.txt requirements/dev.txt
 
 .PHONY: run
 run: setup ## Start the whole stack, replay the recorded calls, serve on http://127.0.0.1:8000
-	@exec $(BIN)/tidemark up --fresh --replay examples/calls.ndjson.gz --speed 4000000 $(ARGS)
+	@exec $(BIN)/tidemark up --fresh --replay examples/calls.ndjson.gz --speed 3000000 $(ARGS)
 
 .PHONY: test
 test: setup ## Run the tests that need nothing but what setup installed

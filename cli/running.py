@@ -30,7 +30,7 @@ _LINE_SECONDS = 5.0
 # A larger recording is not read a second time for the sake of an example.
 _LOOKED_THROUGH_BYTES = 8 * 1024 * 1024
 # While recorded calls rush by, the worker writes every so many, so that thresholds are seen to form.
-_REPLAY_FLUSH_EVENTS = 5000
+_REPLAY_FLUSH_EVENTS = 1000
 
 
 @dataclass(frozen=True, slots=True)

@@ -129,7 +129,7 @@ def _faust_app(settings: Settings) -> WorkerApp:
         topic_replication_factor=settings.kafka_replicas,
         consumer_auto_offset_reset="earliest",
         consumer_max_fetch_size=4 * 1024 * 1024,
-        broker_max_poll_records=_POLL_RECORDS,
+        broker_max_poll_records=min(_POLL_RECORDS, settings.flush_events),
         broker_commit_interval=settings.flush_seconds,
         broker_session_timeout=settings.kafka_session_seconds,
         broker_heartbeat_interval=settings.kafka_session_seconds / 4,

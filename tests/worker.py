@@ -86,13 +86,14 @@ async def hashes(redis: "Redis", *, without: frozenset[str] = frozenset()) -> Ha
     """Every hash of the schema, without the fields that are named."""
     found: Hashes = {}
     async for key in redis.scan_iter(match=keys.PATTERN, count=1000):
-        name = key if isinstance(key, str) else key.decode()
         if await redis.type(key) == b"hash":
-            fields = await redis.hgetall(key)
-            found[name] = {
-                field.decode(): value.decode() for field, value in fields.items() if field.decode() not in without
-            }
+            fields = {_text(name): _text(value) for name, value in (await redis.hgetall(key)).items()}
+            found[_text(key)] = {name: value for name, value in fields.items() if name not in without}
     return found
+
+
+def _text(value: bytes | str) -> str:
+    return value if isinstance(value, str) else value.decode()
 
 
 async def is_settled(redis: "Redis", events: int, policy: Policy) -> bool:
