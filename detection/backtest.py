@@ -1,8 +1,7 @@
 """The fold that every model is, with what was said before each value: how training, and trust, are earned."""
 
-import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Self
 
 from detection.catalogue import Metric
@@ -24,20 +23,10 @@ class Predicted:
 
 
 def backtest(metric: Metric, observations: Sequence[Observation], policy: Policy) -> Iterator[Predicted]:
-    """Forecast each hour of a new series, then learn it, exactly as the live path learns; the hours must ascend.
-
-    A gauge without a lower bound is taken as 0 or more until a negative value is seen; then what was learned is folded
-    again without the bound. What was said before stays said.
-    """
-    is_open = metric.kind == "gauge" and metric.lower == -math.inf
-    model = SeriesModel(replace(metric, lower=0.0) if is_open else metric, policy)
-    for at, one in enumerate(observations):
+    """Forecast each hour of a new series, then learn it, exactly as the live path learns; the hours must ascend."""
+    model = SeriesModel(metric, policy)
+    for one in observations:
         forecast = model.forecast(one.hour, policy)
-        if one.value < model.metric.lower and is_open:
-            model = SeriesModel(metric, policy)
-            for earlier in observations[:at]:
-                model.learn(earlier.hour, earlier.value, earlier.count, policy)
-            is_open = False
         yield Predicted(one, forecast, model.learn(one.hour, one.value, one.count, policy))
 
 

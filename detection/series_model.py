@@ -27,25 +27,38 @@ class SeriesModel:
     """Score, then learn; between two observations every missing hour moves the season on without being learned.
 
     `next_hour` is the hour (since the epoch, UTC) after the last one learned; None before the first.
+
+    A gauge of unknown bounds is taken as 0 or more, which lets it be learned on the logarithmic scale. Its first
+    negative value says otherwise (`is_signed`): what was learned on that scale means nothing on the other one, so a new
+    forecaster begins with that value, and `n_before` keeps the number of observations learned before.
     """
 
-    __slots__ = ("expected_count", "forecaster", "metric", "next_hour")
+    __slots__ = ("expected_count", "forecaster", "is_signed", "metric", "n_before", "next_hour")
 
     def __init__(self, metric: Metric, policy: Policy) -> None:
         self.metric = metric
-        self.forecaster = SeasonalForecaster(**_parameters(metric, policy))
+        self.is_signed = False
+        self.n_before = 0
+        self.forecaster = _forecaster(metric, policy, is_signed=False)
         self.next_hour: int | None = None
         self.expected_count = 0.0
 
     @property
     def n_learned(self) -> int:
         """Observations learned so far."""
-        return int(self.forecaster.n_learned)
+        return self.n_before + int(self.forecaster.n_learned)
+
+    @property
+    def is_warm(self) -> bool:
+        """Whether enough was learned to judge."""
+        return bool(self.forecaster.n_learned >= READY_AFTER)
 
     def copy(self) -> Self:
         """An independent twin: what it learns, this one does not."""
         twin = object.__new__(type(self))
         twin.metric = self.metric
+        twin.is_signed = self.is_signed
+        twin.n_before = self.n_before
         twin.forecaster = self.forecaster.copy()
         twin.next_hour = self.next_hour
         twin.expected_count = self.expected_count
@@ -67,6 +80,10 @@ class SeriesModel:
             self.forecaster.skip(hour - self.next_hour)
         self.next_hour = hour
         verdict = self.score(hour, value, count, policy)
+        if value < 0.0 and not self.is_signed and _is_unbounded(self.metric):
+            self.is_signed = True
+            self.n_before = self.n_learned
+            self.forecaster = _forecaster(self.metric, policy, is_signed=True)
         self.forecaster.learn_one(self.metric.clip(value), {"slot": slot_of(hour, policy.zone), "count": count})
         self.next_hour = hour + 1
         rate = max(_COUNT_RATE, 1.0 / self.n_learned)
@@ -75,7 +92,7 @@ class SeriesModel:
 
     def score(self, hour: int, value: float, count: int, policy: Policy) -> Verdict:
         """The verdict on a value, were it this hour's; changes nothing."""
-        if self.n_learned < READY_AFTER:
+        if not self.is_warm:
             return WarmingUp(hour, value, count)
         estimate_of_hour, threshold = self._expected(hour, self._ahead(hour), policy)
         estimate = estimate_of_hour.location
@@ -135,7 +152,7 @@ class SeriesModel:
     def _widened(self, location: float, threshold: float) -> float:
         """A young series' threshold keeps the prior's distance until its own spread is known."""
         metric = self.metric
-        if self.n_learned >= READY_AFTER or metric.direction == "below" or not math.isfinite(metric.prior_threshold):
+        if self.is_warm or metric.direction == "below" or not math.isfinite(metric.prior_threshold):
             return threshold
         share = _PRIOR_WEIGHT / (self.n_learned + _PRIOR_WEIGHT)
         if metric.kind == "mean":
@@ -149,7 +166,7 @@ class SeriesModel:
             return "prior"
         if ahead > policy.stale_after_hours:
             return "stale"
-        return "learning" if self.n_learned < READY_AFTER else "ready"
+        return "ready" if self.is_warm else "learning"
 
     def _is_credible(self, value: float, count: int, threshold: Threshold) -> bool:
         if count < threshold.min_count:
@@ -162,6 +179,8 @@ class SeriesModel:
             "version": SeasonalForecaster.STATE_VERSION,
             "next_hour": self.next_hour,
             "expected_count": self.expected_count,
+            "n_before": self.n_before,
+            "is_signed": self.is_signed,
             "forecaster": self.forecaster.to_state(),
         }
 
@@ -176,7 +195,11 @@ class SeriesModel:
                 )
             model = object.__new__(cls)
             model.metric = metric
-            model.forecaster = SeasonalForecaster.from_state(state["forecaster"], **_parameters(metric, policy))
+            model.n_before = int(state["n_before"])
+            model.is_signed = bool(state["is_signed"])
+            model.forecaster = SeasonalForecaster.from_state(
+                state["forecaster"], **_parameters(metric, policy, is_signed=model.is_signed)
+            )
             model.next_hour = None if state["next_hour"] is None else int(state["next_hour"])
             model.expected_count = float(state["expected_count"])
         except (KeyError, TypeError, ValueError) as error:
@@ -184,10 +207,18 @@ class SeriesModel:
         return model
 
 
-def _parameters(metric: Metric, policy: Policy) -> dict[str, Any]:
+def _forecaster(metric: Metric, policy: Policy, *, is_signed: bool) -> SeasonalForecaster:
+    return SeasonalForecaster(**_parameters(metric, policy, is_signed=is_signed))
+
+
+def _parameters(metric: Metric, policy: Policy, *, is_signed: bool) -> dict[str, Any]:
     return {
-        "lower": metric.lower,
+        "lower": 0.0 if _is_unbounded(metric) and not is_signed else metric.lower,
         "upper": metric.upper,
         "direction": metric.direction,
         "coverage": policy.coverage,
     }
+
+
+def _is_unbounded(metric: Metric) -> bool:
+    return metric.kind == "gauge" and metric.lower == -math.inf

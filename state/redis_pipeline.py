@@ -82,9 +82,12 @@ class Scripts:
         return replies
 
     async def _load(self) -> None:
+        hashes = {}
         for name in (WRITE_SUBJECT, READ_HASHES, ADVANCE_CLOCK):
             source = files("state").joinpath(name).read_text(encoding="utf-8")
-            self._hashes[name] = await self._client.script_load(source)
+            hashes[name] = await self._client.script_load(source)
+        # At once: another request that finds some of them takes them for all.
+        self._hashes = hashes
 
 
 async def in_parts(items: Sequence[Item], work: Callable[[Sequence[Item]], Coroutine[Any, Any, None]]) -> None:
