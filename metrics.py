@@ -81,9 +81,9 @@ CONSUMER_LAG = Instrument(
     comment="What to alert on: it grows when the worker is too slow or has stopped reading.",
 )
 HISTORY_PENDING = Instrument(
-    name="tidemark_history_pending_windows",
+    name="tidemark_history_pending_subjects",
     kind="gauge",
-    help="Closed windows that PostgreSQL has not taken yet.",
+    help="Subjects with learned windows that PostgreSQL has not taken yet.",
     comment="Grows while PostgreSQL is away and drains by itself afterwards.",
 )
 SERIES = Instrument(

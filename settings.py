@@ -128,7 +128,7 @@ class Settings(BaseSettings):
         description="Share of rejected events, over the last ten thousand, at which the worker stops.",
     )
     worker_http_port: int = Field(
-        default=0, ge=0, le=65535, description="Port of the worker's own `/metrics` and `/healthz`; 0 serves none."
+        default=0, ge=0, le=65535, description="Port of the worker's own `/metrics`; 0 serves none."
     )
     data_dir: Path = Field(default=Path(".tidemark"), description="Folder of the embedded stack's data and logs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(

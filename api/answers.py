@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any, Final
 
 import orjson
@@ -86,7 +87,7 @@ def listed(subject: Subject, metric: Metric, fields: Fields, *, minutes: Mapping
 
 def status_at(fields: Fields, clock_ms: int) -> str:
     """The published status, or `stale` when the answer was not renewed although the clock is past it."""
-    is_overdue = clock_ms > parse_ms(fields["valid_until"]) + _OVERDUE_MS
+    is_overdue = clock_ms > _ms(fields["valid_until"]) + _OVERDUE_MS
     return "stale" if is_overdue and fields["status"] != "prior" else fields["status"]
 
 
@@ -97,14 +98,13 @@ def alert(
 
     Only a `ready` series alerts. The evidence is what alerts, else the last closed hour that was judged, else null.
     """
-    live = _live_evidence(metric, fields, minutes, clock_ms)
-    hour = _hour_evidence(fields)
     if status == "ready":
-        if live is not None and _is_beyond(metric, fields, live):
+        live = _live_evidence(metric, fields, minutes, clock_ms)
+        if live is not None:
             return {"is_alert": True, "evidence": live}
-        if hour is not None and fields["last_is_alert"] == "true" and _is_recent(fields):
-            return {"is_alert": True, "evidence": hour}
-    return {"is_alert": False, "evidence": hour}
+    hour = _hour_evidence(fields)
+    is_alert = status == "ready" and hour is not None and fields["last_is_alert"] == "true" and _is_recent(fields)
+    return {"is_alert": is_alert, "evidence": hour}
 
 
 def fields_of(
@@ -134,7 +134,7 @@ def _hour_evidence(fields: Fields) -> dict[str, Any] | None:
     return {
         "source": "hour",
         "window_start": start,
-        "window_end": iso(parse_ms(start) + HOUR_MS),
+        "window_end": _iso(_ms(start) + HOUR_MS),
         "value": _number(fields["last_value"]),
         "calls": int(fields["last_count"]),
         "min_calls": int(fields["min_calls"]),
@@ -145,12 +145,13 @@ def _hour_evidence(fields: Fields) -> dict[str, Any] | None:
 
 def _is_recent(fields: Fields) -> bool:
     """Whether the last judged hour is the one right before the published one: what was days ago is not now."""
-    return parse_ms(fields["window_start"]) - parse_ms(fields["last_window"]) <= HOUR_MS
+    return _ms(fields["window_start"]) - _ms(fields["last_window"]) <= HOUR_MS
 
 
 def _live_evidence(
     metric: Metric, fields: Fields, minutes: Mapping[int, Window], clock_ms: int
 ) -> dict[str, Any] | None:
+    """What the last minutes say, if that is beyond the threshold."""
     if not minutes:
         return None
     newest = max(minutes)
@@ -158,13 +159,13 @@ def _live_evidence(
         return None
     oldest = newest - KEPT_MINUTES + 1
     found = _value_of(metric, [window for minute, window in minutes.items() if minute >= oldest])
-    if found is None:
+    if found is None or not _is_beyond(metric, fields, found):
         return None
     estimate, threshold = float(fields["estimate"]), float(fields["threshold"])
     return {
         "source": "minutes",
-        "window_start": iso(oldest * MINUTE_MS),
-        "window_end": iso((newest + 1) * MINUTE_MS),
+        "window_start": _iso(oldest * MINUTE_MS),
+        "window_end": _iso((newest + 1) * MINUTE_MS),
         "value": found.value,
         "calls": found.count,
         "min_calls": int(fields["min_calls"]),
@@ -182,13 +183,18 @@ def _value_of(metric: Metric, windows: list[Window]) -> Value | None:
     return next((value for value in total.values() if value.metric.slug == metric.slug), None)
 
 
-def _is_beyond(metric: Metric, fields: Fields, evidence: Mapping[str, Any]) -> bool:
-    value, threshold, calls = evidence["value"], evidence["threshold"], evidence["calls"]
-    if not (value > threshold if fields["operator"] == ">" else value < threshold):
+def _is_beyond(metric: Metric, fields: Fields, seen: Value) -> bool:
+    threshold = float(fields["threshold"])
+    if not (seen.value > threshold if fields["operator"] == ">" else seen.value < threshold):
         return False
-    if calls < evidence["min_calls"]:
+    if seen.count < int(fields["min_calls"]):
         return False
-    return metric.kind != "ratio" or round(value * calls / 100.0) >= _FAILED_CALLS
+    return metric.kind != "ratio" or round(seen.value * seen.count / 100.0) >= _FAILED_CALLS
+
+
+# The same few hours and minutes stand in the answers of all series.
+_ms = lru_cache(maxsize=4_096)(parse_ms)
+_iso = lru_cache(maxsize=4_096)(iso)
 
 
 def _number(text: str) -> float | None:

@@ -1,5 +1,6 @@
 """The composition root of the API: settings in, a FastAPI app out. Nothing is connected before the app starts."""
 
+import gc
 import ipaddress
 import time
 from collections.abc import AsyncIterator
@@ -8,12 +9,12 @@ from importlib.metadata import PackageNotFoundError, version
 
 import uvicorn
 from fastapi import FastAPI
-from prometheus_client import CollectorRegistry
+from prometheus_client import CollectorRegistry, Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import logs
 import metrics
-from api import events, health, openapi, page, predict, problems, thresholds, train
+from api import docs, events, health, openapi, page, predict, problems, thresholds, train
 from api.connections import Connect, connected
 from detection.errors import SettingsError
 from metrics import Instruments
@@ -36,11 +37,14 @@ def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
             app.state.connections = connections
             yield
 
-    app = FastAPI(title="Tidemark", version=_version(), description=_ABOUT, lifespan=lifespan, redoc_url=None)
+    # The framework's own pages take their scripts from the internet.
+    app = FastAPI(
+        title="Tidemark", version=_version(), description=_ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
+    )
     app.state.registry = CollectorRegistry()
     app.state.instruments = metrics.instruments(app.state.registry)
     app.state.series_count = health.SeriesCount()
-    for room in (predict, thresholds, train, events, health, page):
+    for room in (predict, thresholds, train, events, health, page, docs):
         app.include_router(room.router)
     problems.install(app)
     openapi.install(app)
@@ -52,8 +56,13 @@ def serve(settings: Settings) -> None:
     """Serve until stopped; raises SettingsError for an address that others can reach, unless it was asked for."""
     refuse_unprotected(settings)
     logs.configure(settings)
+    app = create_app(settings)
+    # What was imported lives as long as the process. Looking through all of it for garbage again and again would stop
+    # every request that is under way for a tenth of a second.
+    gc.collect()
+    gc.freeze()
     uvicorn.run(
-        create_app(settings),
+        app,
         host=settings.http_host,
         port=settings.http_port,
         log_config=None,
@@ -95,6 +104,8 @@ class _Counted:
         self._app = app
         self._requests = instruments.http_requests
         self._seconds = instruments.http_request_seconds
+        # Looking an instrument up by its labels costs more than counting with it; routes, methods and statuses are few.
+        self._children: dict[tuple[str, str, int], tuple[Counter, Histogram]] = {}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -113,5 +124,13 @@ class _Counted:
             await self._app(scope, receive, watched)
         finally:
             route = getattr(scope.get("route"), "path", "unmatched")
-            self._requests.labels(route, scope["method"], str(status)).inc()
-            self._seconds.labels(route).observe(time.perf_counter() - started)
+            requests, seconds = self._of(route, scope["method"], status)
+            requests.inc()
+            seconds.observe(time.perf_counter() - started)
+
+    def _of(self, route: str, method: str, status: int) -> tuple[Counter, Histogram]:
+        found = self._children.get((route, method, status))
+        if found is None:
+            found = self._requests.labels(route, method, str(status)), self._seconds.labels(route)
+            self._children[route, method, status] = found
+        return found

@@ -1,14 +1,15 @@
 """`POST /metrics/predict/...`: what is published of a series, or what would be after a sample. Never writes."""
 
-from typing import Annotated, Any
+from typing import Any
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from api import openapi
 from api.answers import fields_of, prediction, prior_fields
 from api.bodies import format_of, parsed, read_body
 from api.connections import Connections, connections
+from api.direct import DirectRoute
 from api.problems import INVALID_REQUEST, Fault, RefusedError, kind_of
 from api.schemas import BulkPrediction, BulkRequest, PredictRequest, Sample, SamplePrediction
 from api.subjects import BillerId, GaugeName, MetricTypeId, ModelName, ModelVersion, biller_series, gauge_series
@@ -20,14 +21,12 @@ from detection.rows import checked_value
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 
-router = APIRouter(tags=["predict"])
+router = APIRouter(tags=["predict"], route_class=DirectRoute)
 
 _BULK_LIMIT_BYTES = 1024 * 1024
 _SAMPLE_LIMIT_BYTES = 64 * 1024
 # How far ahead of what is known a sample may lie.
 _AHEAD_HOURS = 168
-
-Parts = Annotated[Connections, Depends(connections)]
 
 
 @router.post(
@@ -65,8 +64,9 @@ async def predict_gauge(request: Request, metric: GaugeName, name: ModelName, ve
     responses=openapi.responses(BulkPrediction, {"predictions": [openapi.PREDICTION]}, 404, 413, 415, 422, 503),
     openapi_extra=openapi.body(BulkRequest, examples=openapi.BULK),
 )
-async def predict_many(request: Request, parts: Parts) -> Response:
+async def predict_many(request: Request) -> Response:
     """The predictions come in the order of the items; one item that cannot be answered refuses the whole request."""
+    parts = connections(request)
     format_of(request, taken=("json",))
     limit = min(_BULK_LIMIT_BYTES, parts.settings.max_body_bytes)
     given = parsed(BulkRequest, await read_body(request, limit=limit))

@@ -16,6 +16,9 @@ READY_AFTER = 48
 # How fast the expected number of calls follows: about the last day.
 _COUNT_RATE = 0.05
 
+# Half-life of 500 judged hours.
+_EXCEEDANCE_RATE = 1.0 - 0.5 ** (1 / 500)
+
 # A failure rate above its threshold needs more than one failed call behind it, however few the calls.
 _MIN_FAILED_CALLS = 2
 
@@ -31,9 +34,21 @@ class SeriesModel:
     A gauge of unknown bounds is taken as 0 or more, which lets it be learned on the logarithmic scale. Its first
     negative value says otherwise (`is_signed`): what was learned on that scale means nothing on the other one, so a new
     forecaster begins with that value, and `n_before` keeps the number of observations learned before.
+
+    `judged` counts the hours that were scored, `exceedance_rate` is the share of them that exceeded the threshold
+    published for them: over all of them at first, then with a half-life of 500 hours.
     """
 
-    __slots__ = ("expected_count", "forecaster", "is_signed", "metric", "n_before", "next_hour")
+    __slots__ = (
+        "exceedance_rate",
+        "expected_count",
+        "forecaster",
+        "is_signed",
+        "judged",
+        "metric",
+        "n_before",
+        "next_hour",
+    )
 
     def __init__(self, metric: Metric, policy: Policy) -> None:
         self.metric = metric
@@ -42,6 +57,8 @@ class SeriesModel:
         self.forecaster = _forecaster(metric, policy, is_signed=False)
         self.next_hour: int | None = None
         self.expected_count = 0.0
+        self.judged = 0
+        self.exceedance_rate = 0.0
 
     @property
     def n_learned(self) -> int:
@@ -62,6 +79,8 @@ class SeriesModel:
         twin.forecaster = self.forecaster.copy()
         twin.next_hour = self.next_hour
         twin.expected_count = self.expected_count
+        twin.judged = self.judged
+        twin.exceedance_rate = self.exceedance_rate
         return twin
 
     def learn(self, hour: int, value: float, count: int, policy: Policy) -> Verdict:
@@ -80,6 +99,11 @@ class SeriesModel:
             self.forecaster.skip(hour - self.next_hour)
         self.next_hour = hour
         verdict = self.score(hour, value, count, policy)
+        if isinstance(verdict, Scored):
+            self.judged += 1
+            self.exceedance_rate += max(_EXCEEDANCE_RATE, 1.0 / self.judged) * (
+                verdict.is_exceeded - self.exceedance_rate
+            )
         if value < 0.0 and not self.is_signed and _is_unbounded(self.metric):
             self.is_signed = True
             self.n_before = self.n_learned
@@ -111,14 +135,13 @@ class SeriesModel:
         """What is expected of an hour that is not yet learned; changes nothing, never refuses, never says NaN."""
         ahead = self._ahead(hour)
         estimate, threshold = self._expected(hour, ahead, policy)
-        judged = self.forecaster.judged
         return Forecast(
             hour=hour,
             estimate=estimate,
             threshold=threshold,
             status=self._status(ahead, policy),
-            measured_exceedance=float(self.forecaster.exceedance_rate) if judged else None,
-            judged=int(judged),
+            measured_exceedance=self.exceedance_rate if self.judged else None,
+            judged=self.judged,
             explanation=self.forecaster.explain() if self.n_learned else {"basis": "prior"},
         )
 
@@ -150,16 +173,20 @@ class SeriesModel:
         )
 
     def _widened(self, location: float, threshold: float) -> float:
-        """A young series' threshold keeps the prior's distance until its own spread is known."""
+        """The forecaster's threshold, no closer than what too few hours, or too few calls, could tell from normal."""
         metric = self.metric
-        if self.is_warm or metric.direction == "below" or not math.isfinite(metric.prior_threshold):
-            return threshold
-        share = _PRIOR_WEIGHT / (self.n_learned + _PRIOR_WEIGHT)
-        if metric.kind == "mean":
-            least = location * (metric.prior_threshold / metric.prior) ** share
-        else:
-            least = location + (metric.prior_threshold - metric.prior) * share
-        return metric.clip(max(threshold, least))
+        if metric.kind == "ratio" and self.expected_count > 1.0:
+            # The rate of one failed call among as many as are expected: less than that cannot be observed.
+            threshold = max(threshold, 100.0 / self.expected_count)
+        if not self.is_warm and metric.direction == "above" and math.isfinite(metric.prior_threshold):
+            # A young series keeps the prior's distance until its own spread is known.
+            share = _PRIOR_WEIGHT / (self.n_learned + _PRIOR_WEIGHT)
+            if metric.kind == "mean":
+                least = location * (metric.prior_threshold / metric.prior) ** share
+            else:
+                least = location + (metric.prior_threshold - metric.prior) * share
+            threshold = max(threshold, least)
+        return metric.clip(threshold)
 
     def _status(self, ahead: int, policy: Policy) -> Status:
         if self.n_learned == 0:
@@ -179,6 +206,8 @@ class SeriesModel:
             "version": SeasonalForecaster.STATE_VERSION,
             "next_hour": self.next_hour,
             "expected_count": self.expected_count,
+            "judged": self.judged,
+            "exceedance_rate": self.exceedance_rate,
             "n_before": self.n_before,
             "is_signed": self.is_signed,
             "forecaster": self.forecaster.to_state(),
@@ -195,6 +224,8 @@ class SeriesModel:
                 )
             model = object.__new__(cls)
             model.metric = metric
+            model.judged = int(state["judged"])
+            model.exceedance_rate = float(state["exceedance_rate"])
             model.n_before = int(state["n_before"])
             model.is_signed = bool(state["is_signed"])
             model.forecaster = SeasonalForecaster.from_state(

@@ -18,6 +18,7 @@ from detection.subject_state import SubjectState
 from detection.windows import Window
 from state.codec import HEAD_FIELDS, Write, decode, decode_minutes, decode_outbox, encode, head, outbox_fields, slugs_of
 from state.keys import CLOCK, SUBJECTS, outbox_key, series_key, subject_key
+from state.redis_glances import Glances
 from state.redis_pipeline import (
     ADVANCE_CLOCK,
     READ_HASHES,
@@ -46,6 +47,7 @@ class RedisStore:
         self._client = client
         self._policy = policy
         self._scripts = Scripts(client)
+        self._glances = Glances(client)
 
     @classmethod
     def connect(
@@ -192,7 +194,7 @@ class RedisStore:
         return found
 
     async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
-        values, minutes = await self._pipeline(
+        values, minutes = await self._glances.read(
             [("HMGET", series_key(subject, slug), *ANSWER_FIELDS), ("HGET", subject_key(subject), "minutes")]
         )
         return answer_fields(values), {} if minutes is None else decode_minutes(subject, minutes)

@@ -25,7 +25,7 @@ Int64s = NDArray[np.int64]
 # Bits for the hour, minute or bin beside the rank of its subject or group in one sortable whole number.
 _TIME_BITS = 27
 _BIN_BITS = 8
-# Squares of microseconds are summed in two halves, as a square of an hour's latency fills an int64 after 700 calls.
+# Squares of microseconds are summed in two halves: the squares of a few calls of an hour each would fill an int64.
 _HALF_BITS = 16
 _HALF_MASK = (1 << _HALF_BITS) - 1
 

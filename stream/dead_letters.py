@@ -52,33 +52,39 @@ def of_rejected(topic: str, partition: int, rejected: Rejected) -> DeadLetter:
 
 
 def of_late_calls(late: Calls) -> list[DeadLetter]:
-    """Letters of the calls whose windows were learned before they came, some hundred calls to the letter."""
+    """Letters of the calls whose windows were learned before they came, some hundred calls of one source to the letter.
+
+    Each call names its offset: after a crash they may be sent again, in other company.
+    """
     letters = []
-    for at in range(0, len(late.subject), _CALLS_IN_LETTER):
-        some = late.of(np.arange(at, min(at + _CALLS_IN_LETTER, len(late.subject))))  # type: ignore[arg-type]  # an index array selects like a mask
+    for code in np.unique(late.source).tolist():
+        some = late.of(late.source == code)
         calls = [
             {
                 "biller_id": late.subjects[subject].id,
                 "timestamp": timestamp,
                 "latency_ms": latency / 1000,
                 "outcome": OUTCOME_NAMES[outcome],
+                "offset": offset,
             }
-            for subject, timestamp, latency, outcome in zip(
+            for subject, timestamp, latency, outcome, offset in zip(
                 some.subject.tolist(),
                 some.timestamp_ms.tolist(),
                 some.latency_us.tolist(),
                 some.outcome.tolist(),
+                some.offset.tolist(),
                 strict=True,
             )
         ]
-        letters.append(
+        letters += [
             DeadLetter(
                 reason="late",
                 detail="the calls' windows were learned before they came",
-                origin={"source": late.sources[int(some.source[0])], "offset": int(some.offset[0])},
-                value={"calls": calls},
+                origin={"source": late.sources[code]},
+                value={"calls": calls[at : at + _CALLS_IN_LETTER]},
             )
-        )
+            for at in range(0, len(calls), _CALLS_IN_LETTER)
+        ]
     return letters
 
 

@@ -18,12 +18,19 @@ Int64s = NDArray[np.int64]
 
 
 class Record(Protocol):
-    """What is used of a Kafka record."""
+    """What is used of a Kafka record; `timestamp` is when the broker was given it, in ms since the epoch, or -1."""
 
-    offset: int
-    timestamp: int
-    key: bytes | None
-    value: bytes | None
+    @property
+    def offset(self) -> int: ...
+
+    @property
+    def timestamp(self) -> int: ...
+
+    @property
+    def key(self) -> bytes | None: ...
+
+    @property
+    def value(self) -> bytes | None: ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -70,6 +70,11 @@ class Flushed:
         if step.learned_windows:
             self.learned.add(step.state.subject)
 
+    def count_replayed(self, calls: int, observations: int) -> None:
+        """What was neither accepted nor late was in the state already."""
+        for topic, total in ((CALLS, calls), (OBSERVATIONS, observations)):
+            self.events[topic, "replayed"] = total - self.events[topic, "accepted"] - self.events[topic, "late"]
+
 
 @dataclass(frozen=True, slots=True)
 class _Step:
@@ -98,8 +103,6 @@ class _Fold:
     arrivals: dict[Subject, Arrivals]
     steps: dict[Subject, _Step]
     late: list[DeadLetter]
-    replayed_calls: int
-    replayed_observations: int
 
 
 class Pipeline:
@@ -185,6 +188,8 @@ class Pipeline:
             self._absorbed.pop(self.source(topic, partition), None)
         # Their subjects may be written by somebody else from now on; a compare-and-set would find out, but later.
         self._cache.clear()
+        # What this worker gets instead may have silent subjects that nobody has published for.
+        self._ticked_hour = -1
 
     def forget(self) -> None:
         """Drop what is in memory: its partitions go before it could be written, and their next owner reads it again."""
@@ -221,9 +226,11 @@ class Pipeline:
         observed = buffer.observed
         clock_ms = await self._advance(calls, observed)
         refused: set[Subject] = set()
-        for attempt in range(_ATTEMPTS):
-            refused = await self._attempt(calls, observed, clock_ms, flushed, is_first=attempt == 0)
+        n_calls = len(calls.offset)
+        for _ in range(_ATTEMPTS):
+            refused = await self._attempt(calls, observed, clock_ms, flushed)
             if not refused:
+                flushed.count_replayed(n_calls, len(buffer.observed))
                 return
             flushed.conflicts += len(refused)
             keep = np.array([subject in refused for subject in calls.subjects], np.bool_)
@@ -249,8 +256,6 @@ class Pipeline:
         observed: Sequence[tuple[str, ObservedAt]],
         clock_ms: int,
         flushed: Flushed,
-        *,
-        is_first: bool,
     ) -> set[Subject]:
         """One try for all subjects of these events; those that somebody else has written meanwhile."""
         subjects = [calls.subjects[code] for code in np.unique(calls.subject).tolist()]
@@ -260,11 +265,8 @@ class Pipeline:
         states = await self._take(subjects)
         # In a thread, so that heartbeats and batches go on while a long replay is folded.
         fold = await asyncio.to_thread(self._fold, calls, observed, states, clock_ms)
-        if is_first:
-            flushed.events[CALLS, "replayed"] += fold.replayed_calls
-            flushed.events[OBSERVATIONS, "replayed"] += fold.replayed_observations
-            if fold.late:
-                await self._send_dead_letters(fold.late)
+        if fold.late:
+            await self._send_dead_letters(fold.late)
         steps, arrivals = fold.steps, fold.arrivals
         refused = set(await self._store.save([step.state for step in steps.values()]))
         for subject, step in steps.items():
@@ -288,8 +290,6 @@ class Pipeline:
             arrivals=arrivals,
             steps={subject: self._step(subject, states, one, clock_ms) for subject, one in arrivals.items()},
             late=of_late_calls(counted.late) + of_late_observations(gauged.late),
-            replayed_calls=counted.replayed,
-            replayed_observations=gauged.replayed,
         )
 
     def _step(self, subject: Subject, states: dict[Subject, SubjectState], arrived: Arrivals, clock_ms: int) -> _Step:

@@ -44,11 +44,20 @@ class HistoryRelay:
         carried = 0
         while self._pending:
             subjects = list(islice(self._pending, _SUBJECTS_AT_ONCE))
-            windows = {subject: hours for subject, hours in (await self._store.outbox(subjects)).items() if hours}
-            if windows:
-                await self._history.record(windows)
-                await self._store.relayed({subject: list(hours) for subject, hours in windows.items()})
-                carried += sum(map(len, windows.values()))
+            # Forgotten before their outboxes are read: what a flush adds from here on is remembered anew.
             for subject in subjects:
-                self._pending.pop(subject, None)
+                del self._pending[subject]
+            try:
+                carried += await self._carry(subjects)
+            except BaseException:
+                self.add(subjects)
+                raise
         return carried
+
+    async def _carry(self, subjects: list[Subject]) -> int:
+        windows = {subject: hours for subject, hours in (await self._store.outbox(subjects)).items() if hours}
+        if not windows:
+            return 0
+        await self._history.record(windows)
+        await self._store.relayed({subject: list(hours) for subject, hours in windows.items()})
+        return sum(map(len, windows.values()))

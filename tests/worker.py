@@ -74,11 +74,11 @@ class WorkerProcess:
             self.kill()
 
 
-async def eventually(is_true: Callable[[], Awaitable[bool]], *, within_seconds: float, what: str) -> None:
-    """Wait for a condition of the outside world; fails with what was waited for."""
+async def eventually(missing: Callable[[], Awaitable[str]], *, within_seconds: float) -> None:
+    """Wait until nothing is missing; fails with what still is."""
     deadline = time.monotonic() + within_seconds
-    while not await is_true():
-        assert time.monotonic() < deadline, f"not within {within_seconds} s: {what}"
+    while what := await missing():
+        assert time.monotonic() < deadline, f"after {within_seconds} s: {what}"
         await asyncio.sleep(0.2)
 
 
@@ -96,15 +96,18 @@ def _text(value: bytes | str) -> str:
     return value if isinstance(value, str) else value.decode()
 
 
-async def is_settled(redis: "Redis", events: int, policy: Policy) -> bool:
-    """Whether that many events are in the state, the clock has closed what it can, and every outbox is empty."""
+async def unsettled(redis: "Redis", events: int, policy: Policy) -> str:
+    """What is still missing: events in the state, silent subjects to publish for, windows to carry to the history."""
     stored = await hashes(redis)
     subjects = {name: fields for name, fields in stored.items() if name.endswith("}")}
-    if sum(int(fields["accepted"]) + int(fields["late"]) for fields in subjects.values()) != events:
-        return False
+    total = sum(int(fields["accepted"]) + int(fields["late"]) for fields in subjects.values())
+    if total != events:
+        return f"{total} of {events} events are in the state"
     hour = policy.closed_before(int(stored[keys.CLOCK]["ms"]))
-    for fields in subjects.values():
+    for name, fields in subjects.items():
         last = int(fields["watermark_ms"]) // HOUR_MS + PUBLISHED_SILENCE_HOURS
-        if parse_ms(fields["published_hour"]) // HOUR_MS < min(hour, last):
-            return False
-    return not any(name.endswith("_outbox") for name in stored)
+        published = parse_ms(fields["published_hour"]) // HOUR_MS
+        if published < min(hour, last):
+            return f"{name} is published for hour {published}, not yet for {min(hour, last)}"
+    outboxes = [name for name in stored if name.endswith("_outbox")]
+    return f"windows wait in {outboxes}" if outboxes else ""

@@ -17,7 +17,7 @@ from local.stack import Stack
 from settings import Settings, load
 from state.memory_store import MemoryStore
 from tests import offline
-from tests.worker import BOOKKEEPING, CALLS, RECORDED_CALLS, Hashes, WorkerProcess, eventually, hashes, is_settled
+from tests.worker import BOOKKEEPING, CALLS, RECORDED_CALLS, Hashes, WorkerProcess, eventually, hashes, unsettled
 
 
 @pytest.fixture
@@ -77,11 +77,11 @@ async def test_every_recorded_call_replayed_gives_the_state_of_the_offline_fold(
         sent = await replay(CALLS, settings)
         assert sent.acknowledged == RECORDED_CALLS
 
-        async def done() -> bool:
+        async def missing() -> str:
             assert worker.status is None, worker.log()
-            return await is_settled(redis, RECORDED_CALLS, settings.policy())
+            return await unsettled(redis, RECORDED_CALLS, settings.policy())
 
-        await eventually(done, within_seconds=200, what="all recorded calls in the state")
+        await eventually(missing, within_seconds=200)
         assert worker.stop() == 0, worker.log()
 
     states, newest_ms = folded(settings)
@@ -122,21 +122,22 @@ async def test_a_worker_killed_in_the_middle_of_a_replay_ends_in_the_same_state(
         assert sent.acknowledged == calls
         for share in (0.1, 0.4, 0.7):
 
-            async def reached(least: float = share * calls) -> bool:
+            async def behind(least: float = share * calls) -> str:
                 assert worker.status is None, worker.log()
                 stored = await hashes(redis)
-                return sum(int(one["accepted"]) for key, one in stored.items() if key.endswith("}")) >= least
+                total = sum(int(one["accepted"]) for key, one in stored.items() if key.endswith("}"))
+                return "" if total >= least else f"{total} of {least} calls are in the state"
 
-            await eventually(reached, within_seconds=60, what=f"{share:.0%} of the calls in the state")
-            kills += not await is_settled(redis, calls, settings.policy())
+            await eventually(behind, within_seconds=60)
+            kills += bool(await unsettled(redis, calls, settings.policy()))
             worker.kill()
             worker.start()
 
-        async def done() -> bool:
+        async def missing() -> str:
             assert worker.status is None, worker.log()
-            return await is_settled(redis, calls, settings.policy())
+            return await unsettled(redis, calls, settings.policy())
 
-        await eventually(done, within_seconds=120, what="all calls in the state after the last kill")
+        await eventually(missing, within_seconds=120)
         assert worker.stop() == 0, worker.log()
     assert kills >= 2, "the worker was too quick to be killed in the middle"
 
@@ -171,11 +172,11 @@ async def test_what_cannot_be_read_is_kept_with_its_reason_and_origin(
         await sender.send_and_wait("calls", key=b"B1", value=late)
     with WorkerProcess(environment, tmp_path / "worker.log") as worker:
 
-        async def done() -> bool:
+        async def missing() -> str:
             assert worker.status is None, worker.log()
-            return await is_settled(redis, 5, settings.policy())
+            return await unsettled(redis, 5, settings.policy())
 
-        await eventually(done, within_seconds=40, what="four good calls and a late one")
+        await eventually(missing, within_seconds=40)
         assert worker.stop() == 0
     letters = await dead_letters(settings)
     invalid = [letter for letter in letters if letter["reason"] == "invalid"]
@@ -207,11 +208,11 @@ async def test_observations_become_gauges_of_a_model_version(
                 await sender.send_and_wait("observations", key=b"Mistral/v1", value=orjson.dumps(event))
     with WorkerProcess(environment, tmp_path / "worker.log") as worker:
 
-        async def done() -> bool:
+        async def missing() -> str:
             assert worker.status is None, worker.log()
-            return await is_settled(redis, 8, settings.policy())
+            return await unsettled(redis, 8, settings.policy())
 
-        await eventually(done, within_seconds=40, what="eight observations")
+        await eventually(missing, within_seconds=40)
     stored = await hashes(redis)
     series = stored["tidemark:1:{model:Mistral/v1}:prediction-accuracy"]
     assert series["operator"] == "<"
@@ -226,20 +227,20 @@ async def test_a_topic_that_was_made_anew_stops_the_worker_instead_of_passing_fo
     with WorkerProcess(environment, tmp_path / "first.log") as worker:
         await replay(CALLS, settings, limit=200)
 
-        async def done() -> bool:
+        async def missing() -> str:
             assert worker.status is None, worker.log()
-            return await is_settled(redis, 200, settings.policy())
+            return await unsettled(redis, 200, settings.policy())
 
-        await eventually(done, within_seconds=40, what="the first calls")
+        await eventually(missing, within_seconds=40)
         worker.stop()
     stack.broker.restart()  # It keeps its log in memory: the topics are gone.
     await replay(CALLS, settings, limit=20)
     with WorkerProcess(environment, tmp_path / "second.log") as worker:
 
-        async def stopped() -> bool:
-            return worker.status is not None
+        async def running() -> str:
+            return "" if worker.status is not None else "the worker reads the new topic"
 
-        await eventually(stopped, within_seconds=40, what="the worker refuses the new topic")
+        await eventually(running, within_seconds=40)
         assert worker.status != 0
         assert "TIDEMARK_KAFKA_LOG_ID" in worker.log()
 

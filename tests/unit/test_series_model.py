@@ -64,12 +64,29 @@ def test_the_score_is_one_exactly_at_the_threshold() -> None:
     assert not verdict.is_exceeded
 
 
-def test_one_failed_call_of_three_is_an_exceedance_but_no_alert() -> None:
-    model = learned(ERROR_RATE, 200, value=0.0, count=3)
-    verdict = model.score(START + 200, 100.0 / 3.0, 3, POLICY)
-    assert isinstance(verdict, Scored)
-    assert verdict.is_exceeded
-    assert not verdict.is_alert
+def test_one_failed_call_of_three_is_no_alert() -> None:
+    model = learned(ERROR_RATE, 200, value=0.0, count=3, spread=0.0)
+    threshold = model.forecast(START + 200, POLICY).threshold.value
+    assert threshold == pytest.approx(100.0 / 3.0)
+    for calls in (2, 3, 4):
+        verdict = model.score(START + 200, 100.0 / calls, calls, POLICY)
+        assert isinstance(verdict, Scored)
+        assert not verdict.is_alert
+
+
+def test_the_published_threshold_is_what_the_measured_exceedance_is_measured_against() -> None:
+    model = learned(AVERAGE_RESPONSE_TIME, 100)
+    judged, rate = model.judged, model.exceedance_rate
+    assert judged == 100 - READY_AFTER
+    model.learn(START + 100, 1e5, 60, POLICY)
+    assert model.judged == judged + 1
+    assert model.exceedance_rate == pytest.approx(rate + (1.0 - rate) / (judged + 1))
+
+
+def test_the_measured_exceedance_outlives_a_restart() -> None:
+    model = learned(AVERAGE_RESPONSE_TIME, 100)
+    again = SeriesModel.from_state(AVERAGE_RESPONSE_TIME, model.to_state(), POLICY)
+    assert (again.judged, again.exceedance_rate) == (model.judged, model.exceedance_rate)
 
 
 def test_ten_failed_calls_of_thirty_are_an_alert() -> None:

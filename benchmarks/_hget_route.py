@@ -1,0 +1,46 @@
+"""What predict is measured against, a process of its own: `python -m benchmarks._hget_route PORT`.
+
+An empty FastAPI route that answers one field of one hash, as the documentation of FastAPI and redis-py would have it,
+with the bytes handed on as they are. uvicorn is told what `tidemark api` tells it.
+"""
+
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import uvicorn
+from fastapi import FastAPI, Response
+from redis.asyncio import Redis
+
+from detection.subject import Subject
+from settings import Settings
+from state.keys import series_key
+
+
+def create_app(settings: Settings) -> FastAPI:
+    client = Redis.from_url(settings.redis_url.get_secret_value())
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        await client.aclose()
+
+    app = FastAPI(lifespan=lifespan)
+
+    @app.post("/hget/{biller_id}")
+    async def hget(biller_id: str) -> Response:
+        key = series_key(Subject("biller", biller_id), "average-response-time")
+        return Response(await client.hget(key, "threshold"), media_type="text/plain")
+
+    return app
+
+
+if __name__ == "__main__":
+    uvicorn.run(
+        create_app(Settings()),
+        host="127.0.0.1",
+        port=int(sys.argv[1]),
+        log_config=None,
+        access_log=False,
+        server_header=False,
+    )

@@ -1,0 +1,214 @@
+"""The load generator, a process of its own: `python -m benchmarks._load PORT PATH COUNT SECONDS CONNECTIONS RATE`.
+
+Sends `POST PATH` over keep-alive connections on the loopback, where `{}` in PATH is the next of COUNT billers. With a
+RATE of 0 every connection sends again as soon as it was answered: what the server can do. With a RATE, requests fall
+due at random (a Poisson process) whether or not earlier ones were answered, and a latency counts from when its request
+was due: a slow answer cannot hide those that waited behind it.
+
+Every status is checked, and every answer is read to its end. Prints one JSON object.
+"""
+
+import asyncio
+import math
+import random
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass
+from itertools import cycle
+from typing import cast
+
+import httptools
+import orjson
+import uvloop
+
+_OK = 200
+# What is still unanswered after the end is waited for, so that it counts.
+_DRAIN_SECONDS = 10.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Load:
+    """What is sent; a `rate` of 0 sends as fast as it is answered."""
+
+    port: int
+    path: str
+    billers: int
+    seconds: float
+    connections: int
+    rate: float = 0.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Measured:
+    """Latencies in milliseconds; `body_bytes` is the mean length of an answer."""
+
+    answered: int
+    seconds: float
+    p50_ms: float
+    p99_ms: float
+    body_bytes: float
+
+    @property
+    def per_second(self) -> float:
+        return self.answered / self.seconds
+
+
+class _Connection(asyncio.Protocol):
+    """One keep-alive connection, one request at a time."""
+
+    def __init__(self, answered: Callable[["_Connection", float, int], None]) -> None:
+        self._answered = answered
+        self._parser = httptools.HttpResponseParser(self)
+        self._due = 0.0
+        self._bytes = 0
+        self.failure = ""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast("asyncio.WriteTransport", transport)
+
+    def send(self, request: bytes, due: float) -> None:
+        self._due = due
+        self._bytes = 0
+        self._transport.write(request)
+
+    def data_received(self, data: bytes) -> None:
+        self._parser.feed_data(data)
+
+    def on_body(self, body: bytes) -> None:
+        self._bytes += len(body)
+
+    def on_message_complete(self) -> None:
+        status = self._parser.get_status_code()
+        if status != _OK:
+            self.failure = f"an answer had status {status}"
+        elif not self._bytes:
+            self.failure = "an answer was empty"
+        self._answered(self, time.perf_counter() - self._due, self._bytes)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self.failure = self.failure or f"the server closed a connection: {exc}"
+
+    def close(self) -> None:
+        self._transport.close()
+
+
+class _Run:
+    """One measurement; raises RuntimeError for the first answer that is not as it should be."""
+
+    def __init__(self, load: Load) -> None:
+        self._load = load
+        self._requests = _requests(load)
+        self._latencies: list[float] = []
+        self._bytes = 0
+        self._free: list[_Connection] = []
+        self._waiting: deque[float] = deque()
+        self._ends = float("inf")
+        self._last = 0.0
+
+    async def measure(self) -> Measured:
+        loop = asyncio.get_running_loop()
+        every: list[_Connection] = []
+        for _ in range(self._load.connections):
+            _, connection = await loop.create_connection(
+                lambda: _Connection(self._on_answer), "127.0.0.1", self._load.port
+            )
+            every.append(connection)
+        self._free = list(every)
+        started = time.perf_counter()
+        self._ends = started + self._load.seconds
+        if self._load.rate:
+            await self._keep_rate(started)
+        else:
+            while self._free:
+                self._send(self._free.pop(), time.perf_counter())
+            await asyncio.sleep(self._load.seconds)
+        await self._drain(len(every))
+        ended = max(self._last, self._ends) if self._load.rate else self._last
+        failures = [connection.failure for connection in every if connection.failure]
+        if len(self._free) < len(every):
+            failures.append("an answer did not come")
+        for connection in every:
+            connection.close()
+        if failures:
+            raise RuntimeError(failures[0])
+        ordered = sorted(self._latencies)
+        return Measured(
+            answered=len(ordered),
+            seconds=ended - started,
+            p50_ms=1000 * ordered[len(ordered) // 2],
+            p99_ms=1000 * ordered[len(ordered) * 99 // 100],
+            body_bytes=self._bytes / len(ordered),
+        )
+
+    async def _keep_rate(self, started: float) -> None:
+        chance = random.Random(7)
+        due = started
+        while due < self._ends:
+            due += chance.expovariate(self._load.rate)
+            await self._until(due)
+            if self._free:
+                self._send(self._free.pop(), due)
+            else:
+                self._waiting.append(due)
+
+    async def _until(self, due: float) -> None:
+        """The loop's timers know only milliseconds: a request goes out up to one late, which counts as latency."""
+        ahead = due - time.perf_counter()
+        await asyncio.sleep(math.ceil(max(ahead, 0.0) * 1000) / 1000)
+
+    async def _drain(self, connections: int) -> None:
+        end = time.perf_counter() + _DRAIN_SECONDS
+        while len(self._free) < connections and time.perf_counter() < end:  # noqa: ASYNC110 (twice a run)
+            await asyncio.sleep(0.005)
+
+    def _send(self, connection: _Connection, due: float) -> None:
+        connection.send(next(self._requests), due)
+
+    def _on_answer(self, connection: _Connection, seconds: float, length: int) -> None:
+        self._last = time.perf_counter()
+        self._latencies.append(seconds)
+        self._bytes += length
+        if connection.failure:
+            self._free.append(connection)
+        elif self._load.rate:
+            if self._waiting:
+                self._send(connection, self._waiting.popleft())
+            else:
+                self._free.append(connection)
+        elif self._last < self._ends:
+            self._send(connection, self._last)
+        else:
+            self._free.append(connection)
+
+
+def _requests(load: Load) -> Iterator[bytes]:
+    """The billers in an order of their own, again and again."""
+    names = [f"B{number:06d}" for number in range(load.billers)]
+    random.Random(7).shuffle(names)
+    return cycle(
+        [
+            f"POST {load.path.format(name)} HTTP/1.1\r\nHost: 127.0.0.1:{load.port}\r\nAccept: */*\r\n"
+            f"Content-Length: 0\r\n\r\n".encode()
+            for name in names
+        ]
+    )
+
+
+def main() -> None:
+    port, path, billers, seconds, connections, rate = sys.argv[1:]
+    load = Load(
+        port=int(port),
+        path=path,
+        billers=int(billers),
+        seconds=float(seconds),
+        connections=int(connections),
+        rate=float(rate),
+    )
+    measured = uvloop.run(_Run(load).measure())
+    sys.stdout.write(orjson.dumps(asdict(measured)).decode() + "\n")
+
+
+if __name__ == "__main__":
+    main()

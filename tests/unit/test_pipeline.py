@@ -1,0 +1,223 @@
+"""The pipeline between batches and the store: nothing twice, nothing lost, whatever the store does."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import orjson
+import pytest
+
+from detection.errors import DependencyError
+from detection.hours import HOUR_MS, MINUTE_MS
+from detection.policy import Policy
+from detection.subject import Subject
+from detection.subject_state import SubjectState
+from state.memory_store import MemoryStore
+from stream.dead_letters import DeadLetter
+from stream.pipeline import Pipeline
+
+POLICY = Policy()
+START_MS = 490_000 * HOUR_MS
+B1 = Subject.biller("B1")
+
+
+@dataclass(frozen=True)
+class Record:
+    offset: int
+    value: bytes | None
+    timestamp: int = START_MS + 1000 * HOUR_MS
+    key: bytes | None = b"B1"
+
+
+class Unreliable(MemoryStore):
+    """The store in memory, with another writer that is faster, or an outage, when a test says so."""
+
+    def __init__(self, policy: Policy) -> None:
+        super().__init__(policy)
+        self.writes_first: list[SubjectState] = []
+        self.failures: list[DependencyError] = []
+
+    async def save(self, states: Sequence[SubjectState]) -> list[Subject]:
+        if self.writes_first:
+            other = self.writes_first.pop()
+            assert await super().save([other]) == []
+        refused = await super().save(states)
+        if self.failures:
+            raise self.failures.pop()
+        return refused
+
+
+def record(offset: int, *, minutes: int = 0, outcome: str = "ok", biller: str = "B1") -> Record:
+    call = {
+        "biller_id": biller,
+        "timestamp": START_MS + minutes * MINUTE_MS,
+        "latency_ms": 100.0 + offset,
+        "outcome": outcome,
+    }
+    return Record(offset, orjson.dumps(call))
+
+
+def pipeline(store: MemoryStore, letters: list[DeadLetter] | None = None) -> Pipeline:
+    async def keep(some: Sequence[DeadLetter]) -> None:
+        if letters is not None:
+            letters.extend(some)
+
+    return Pipeline(store, POLICY, log_id="log", future_ms=300_000, send_dead_letters=keep)
+
+
+async def written(records: Sequence[Record]) -> MemoryStore:
+    """What one quiet run leaves."""
+    store = MemoryStore(POLICY)
+    one = pipeline(store)
+    one.absorb_calls("calls", 0, records, None)
+    await one.flush()
+    return store
+
+
+def comparable(store: MemoryStore) -> dict[str, dict[bytes, bytes]]:
+    return {
+        key: {name: value for name, value in fields.items() if name != b"rev"} for key, fields in store.hashes.items()
+    }
+
+
+RECORDS = [record(at, minutes=at * 9) for at in range(60)]
+
+
+async def test_a_lost_reply_is_repeated_without_counting_anything_twice() -> None:
+    store = Unreliable(POLICY)
+    one = pipeline(store)
+    one.absorb_calls("calls", 0, RECORDS[:40], "first")
+    store.failures.append(DependencyError("redis", "the reply was lost"))
+    with pytest.raises(DependencyError):
+        await one.flush()
+    one.absorb_calls("calls", 0, RECORDS[40:], "second")
+    flushed = await one.flush()
+    assert flushed.handles == ["first", "second"]
+    assert flushed.events["calls", "replayed"] == 40
+    assert comparable(store) == comparable(await written(RECORDS))
+
+
+async def test_a_write_that_somebody_else_was_ahead_of_is_applied_again_on_top() -> None:
+    store = Unreliable(POLICY)
+    one = pipeline(store)
+    other = SubjectState(B1)
+    other.offsets["log/calls/7"] = 5
+    store.writes_first.append(other)
+    one.absorb_calls("calls", 0, RECORDS, None)
+    flushed = await one.flush()
+    assert flushed.conflicts == 1
+    state = (await store.load([B1]))[B1]
+    assert state.accepted == len(RECORDS)
+    assert state.offsets == {"log/calls/0": 60, "log/calls/7": 5}
+    assert state.rev == 2
+
+
+async def test_what_a_rebalance_fetches_again_while_it_is_in_memory_is_taken_once() -> None:
+    store = MemoryStore(POLICY)
+    one = pipeline(store)
+    one.absorb_calls("calls", 0, RECORDS[:50], None)
+    one.absorb_calls("calls", 0, RECORDS[30:], None)
+    await one.flush()
+    assert comparable(store) == comparable(await written(RECORDS))
+
+
+async def test_what_the_next_owner_reads_again_changes_nothing() -> None:
+    store = MemoryStore(POLICY)
+    first, second = pipeline(store), pipeline(store)
+    first.absorb_calls("calls", 0, RECORDS[:50], None)
+    await first.flush()
+    second.absorb_calls("calls", 0, RECORDS[20:], None)
+    flushed = await second.flush()
+    assert flushed.events["calls", "replayed"] == 30
+    assert comparable(store) == comparable(await written(RECORDS))
+
+
+async def test_an_owner_that_lost_its_partition_cannot_write_over_its_successor() -> None:
+    store = MemoryStore(POLICY)
+    zombie, successor = pipeline(store), pipeline(store)
+    zombie.absorb_calls("calls", 0, RECORDS[:10], None)
+    await zombie.flush()
+    zombie.absorb_calls("calls", 0, RECORDS[10:30], None)
+    successor.absorb_calls("calls", 0, RECORDS[10:], None)
+    await successor.flush()
+    flushed = await zombie.flush()
+    assert flushed.events["calls", "replayed"] == 20
+    assert comparable(store) == comparable(await written(RECORDS))
+
+
+async def test_every_event_is_accepted_late_dead_or_replayed() -> None:
+    letters: list[DeadLetter] = []
+    one = pipeline(MemoryStore(POLICY), letters)
+    records = [
+        record(0),
+        record(1, minutes=300),
+        record(2, minutes=10),
+        Record(3, b"{"),
+        Record(4, None),
+        record(5, biller="B 2"),
+    ]
+    one.absorb_calls("calls", 0, records, None)
+    flushed = await one.flush()
+    assert flushed.events == {
+        ("calls", "accepted"): 2,
+        ("calls", "late"): 1,
+        ("calls", "dead"): 3,
+        ("calls", "replayed"): 0,
+        ("observations", "replayed"): 0,
+    }
+    assert [(letter.reason, letter.origin.get("offset")) for letter in letters] == [
+        ("invalid", 3),
+        ("invalid", 4),
+        ("invalid", 5),
+        ("late", None),
+    ]
+    assert letters[-1].value["calls"][0]["offset"] == 2
+
+
+async def test_an_event_ahead_of_the_broker_is_refused_by_the_time_of_its_record() -> None:
+    letters: list[DeadLetter] = []
+    one = pipeline(MemoryStore(POLICY), letters)
+    ahead = Record(0, record(0).value, timestamp=START_MS - 300_001)
+    tolerated = Record(1, record(1).value, timestamp=START_MS - 300_000)
+    without_time = Record(2, record(2).value, timestamp=-1)
+    one.absorb_calls("calls", 0, [ahead, tolerated, without_time], None)
+    flushed = await one.flush()
+    assert flushed.events["calls", "accepted"] == 2
+    assert "ahead" in letters[0].detail
+
+
+async def test_the_clock_publishes_for_the_silent_subjects_of_own_partitions_only() -> None:
+    store = MemoryStore(POLICY)
+    one = pipeline(store)
+    one.absorb_calls("calls", 0, [record(0)], None)
+    await one.flush()
+    one.absorb_calls("calls", 1, [record(0, biller="B2", minutes=600)], None)
+    await one.flush()
+    other = Subject.biller("B2")
+    before = (await store.load([B1]))[B1].published_hour
+    assert await one.tick({"log/calls/1"}) == 0
+    one.release([])
+    assert await one.tick({"log/calls/0"}) == 1
+    states = await store.load([B1, other])
+    assert states[B1].published_hour == states[other].published_hour > before
+
+
+async def test_training_data_of_an_hour_keeps_a_live_window_from_being_learned_twice() -> None:
+    store = MemoryStore(POLICY)
+    trained = pipeline(store)
+    trained.absorb_calls("calls", 0, RECORDS[:1], None)
+    await trained.flush()
+    state = (await store.load([B1]))[B1]
+    for metric in state.metrics():
+        model = state.model(metric, POLICY)
+        model.learn(490_000, 5.0, 10, POLICY)
+        state.models[metric.slug] = model
+        state.changed.add(metric.slug)
+    assert await store.save([state]) == []
+    again = pipeline(store)
+    again.absorb_calls("calls", 0, [record(1, minutes=600)], None)
+    await again.flush()
+    assert {slug: model.n_learned for slug, model in (await store.load([B1]))[B1].models.items()} == {
+        "average-response-time": 1,
+        "error-rate": 1,
+        "timeout-error-rate": 1,
+    }
