@@ -53,6 +53,13 @@ WINDOWS_LEARNED = Instrument(
     help="Hourly windows that were learned after their grace period.",
     comment="Follows the closed windows by the grace period.",
 )
+CORRECTIONS = Instrument(
+    name="tidemark_corrections_total",
+    kind="counter",
+    labels=("topic",),
+    help="Events that came after their window had closed and corrected it before it was learned.",
+    comment="They are among the accepted ones: the window's verdict and the next threshold were published anew.",
+)
 FLUSH_SECONDS = Instrument(
     name="tidemark_flush_seconds",
     kind="histogram",
@@ -128,6 +135,7 @@ INSTRUMENTS = (
     EVENTS,
     WINDOWS_CLOSED,
     WINDOWS_LEARNED,
+    CORRECTIONS,
     FLUSH_SECONDS,
     FLUSH_SUBJECTS,
     WRITE_CONFLICTS,
@@ -148,6 +156,7 @@ class Instruments:
     events: Counter
     windows_closed: Counter
     windows_learned: Counter
+    corrections: Counter
     flush_seconds: Histogram
     flush_subjects: Histogram
     write_conflicts: Counter
@@ -166,6 +175,7 @@ def instruments(registry: CollectorRegistry) -> Instruments:
         events=EVENTS.counter(registry),
         windows_closed=WINDOWS_CLOSED.counter(registry),
         windows_learned=WINDOWS_LEARNED.counter(registry),
+        corrections=CORRECTIONS.counter(registry),
         flush_seconds=FLUSH_SECONDS.histogram(registry),
         flush_subjects=FLUSH_SUBJECTS.histogram(registry),
         write_conflicts=WRITE_CONFLICTS.counter(registry),

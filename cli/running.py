@@ -191,12 +191,19 @@ def _tell_where(this: _Run) -> None:
         f"  API            {this.url}/docs",
         f"  Predict        curl -s -X POST {this.url}/metrics/predict/1/{biller}",
         f"  Thresholds     curl -s {this.url}/thresholds",
+        f"  Inspect        TIDEMARK_REDIS_URL={stack.valkey.url} {_command()} inspect {biller}",
         f"  Valkey         redis-cli -p {stack.valkey.port}",
         f"  PostgreSQL     PGPASSFILE={stack.postgres.pgpass} psql -h {LOOPBACK} -p {stack.postgres.port} -U postgres",
         f"  Kafka          {stack.broker.bootstrap}",
         f"  Logs and data  {stack.data_dir}",
     ]
     this.console.print("\n".join(lines), markup=False)
+
+
+def _command() -> str:
+    """How this very program was called, so that the line works as it is printed."""
+    called = Path(sys.argv[0])
+    return str(called) if called.name == "tidemark" else "tidemark"
 
 
 def _example_biller(recording: Path | None) -> str:

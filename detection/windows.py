@@ -123,6 +123,11 @@ def add(known: Window, added: Window) -> None:
             raise TypeError(f"cannot add {type(added).__name__} to {type(known).__name__}")
 
 
+def size(window: Window) -> int:
+    """Calls, or observation events, in the window."""
+    return window.calls if isinstance(window, CallWindow) else window.events
+
+
 def latency_bin(latency_us: int) -> int:
     """Four bins to the octave, exact in whole numbers: the exponent of two, and the next two bits below it.
 

@@ -23,6 +23,7 @@ from detection.hours import HOUR_MS
 from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
+from detection.windows import size
 from state.store import Head, StateStore
 from stream.aggregation import Calls, aggregate, aggregate_observations
 from stream.dead_letters import DeadLetter, of_late_calls, of_late_observations, of_rejected
@@ -48,11 +49,13 @@ ClockMs = Callable[[], int] | None
 class Flushed:
     """What one flush did; `handles` are the batches that may now be acknowledged.
 
-    `events` counts by topic and by what became of them: accepted, late, replayed or dead.
+    `events` counts by topic and by what became of them: accepted, late, replayed or dead. `corrections` counts those
+    of the accepted that came after their window had closed.
     """
 
     handles: list[Any] = field(default_factory=list)
     events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    corrections: Counter[str] = field(default_factory=Counter)
     conflicts: int = 0
     subjects: int = 0
     closed_windows: int = 0
@@ -64,6 +67,7 @@ class Flushed:
         topic = CALLS if step.state.subject.kind == "biller" else OBSERVATIONS
         self.events[topic, "accepted"] += arrived.accepted
         self.events[topic, "late"] += arrived.late
+        self.corrections[topic] += step.corrections
         self.subjects += 1
         self.closed_windows += step.closed_windows
         self.learned_windows += step.learned_windows
@@ -78,9 +82,10 @@ class Flushed:
 
 @dataclass(frozen=True, slots=True)
 class _Step:
-    """A state that is ready to be written, and how many windows that closes and learns."""
+    """A state that is ready to be written, and how many windows that closes and learns, and events correct."""
 
     state: SubjectState
+    corrections: int
     closed_windows: int
     learned_windows: int
 
@@ -295,11 +300,12 @@ class Pipeline:
     def _step(self, subject: Subject, states: dict[Subject, SubjectState], arrived: Arrivals, clock_ms: int) -> _Step:
         state = states.get(subject) or SubjectState(subject)
         published_before = state.published_hour
+        corrections = sum(size(one) for hour, one in arrived.windows.items() if hour < published_before)
         state.absorb(arrived)
         state.learn(self._policy)
         state.publish(clock_ms, self._policy)
         closed = sum(published_before <= hour < state.published_hour for hour in (*state.learned, *state.windows))
-        return _Step(state, closed, len(state.learned))
+        return _Step(state, corrections, closed, len(state.learned))
 
     async def _take(self, subjects: Sequence[Subject]) -> dict[Subject, SubjectState]:
         """The subjects' states, out of the cache: they go back when they are written."""

@@ -131,6 +131,8 @@ class Worker:
         instruments = self._instruments
         for (topic, result), count in flushed.events.items():
             instruments.events.labels(topic, result).inc(count)
+        for topic, count in flushed.corrections.items():
+            instruments.corrections.labels(topic).inc(count)
         instruments.windows_learned.inc(flushed.learned_windows)
         instruments.windows_closed.inc(flushed.closed_windows)
         instruments.write_conflicts.inc(flushed.conflicts)

@@ -221,3 +221,13 @@ async def test_training_data_of_an_hour_keeps_a_live_window_from_being_learned_t
         "error-rate": 1,
         "timeout-error-rate": 1,
     }
+
+
+async def test_events_that_correct_a_closed_window_are_counted() -> None:
+    one = pipeline(MemoryStore(POLICY))
+    one.absorb_calls("calls", 0, [record(0), record(1, minutes=65)], None)
+    assert (await one.flush()).corrections["calls"] == 0
+    one.absorb_calls("calls", 0, [record(2, minutes=59), record(3, minutes=70)], None)
+    flushed = await one.flush()
+    assert flushed.corrections["calls"] == 1
+    assert flushed.events["calls", "accepted"] == 2
