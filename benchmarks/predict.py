@@ -40,7 +40,8 @@ _HOURS = 96
 _CONNECTIONS = 32
 _ROUNDS = 5
 _ROUND_SECONDS = 2.0
-_LATENCY_SECONDS = 5.0
+_LATENCY_ROUNDS = 3
+_LATENCY_SECONDS = 3.0
 _DEADLINE_SECONDS = 30
 
 
@@ -58,11 +59,7 @@ def run(context: Context) -> list[Result]:
         _check(port, empty_port)
         ours, theirs = _in_turns(context, port, empty_port)
         with context.part("latency at half load"):
-            late = _load(port, PREDICT, seconds=_LATENCY_SECONDS, rate=ours / 2)
-            late_empty = _load(empty_port, HGET, seconds=_LATENCY_SECONDS, rate=theirs / 2)
-    context.say(
-        f"an answer of predict has {late.body_bytes:,.0f} bytes, one of the empty route {late_empty.body_bytes:.0f}"
-    )
+            late, late_empty = _at_half_load((port, PREDICT, ours / 2), (empty_port, HGET, theirs / 2))
     return [
         Result(
             name=f"predict, {BILLERS:,} billers, {_CONNECTIONS} connections, unauthenticated",
@@ -74,18 +71,18 @@ def run(context: Context) -> list[Result]:
         ),
         Result(
             name="predict at half load, 99th percentile",
-            value=late.p99_ms,
+            value=median(one.p99_ms for one in late),
             unit="ms",
             reference="the empty route at half of its own load",
-            reference_value=late_empty.p99_ms,
+            reference_value=median(one.p99_ms for one in late_empty),
             target=Target(at_most=5),
         ),
         Result(
             name="predict at half load, median",
-            value=late.p50_ms,
+            value=median(one.p50_ms for one in late),
             unit="ms",
             reference="the empty route at half of its own load",
-            reference_value=late_empty.p50_ms,
+            reference_value=median(one.p50_ms for one in late_empty),
         ),
     ]
 
@@ -101,6 +98,15 @@ def _in_turns(context: Context, port: int, empty_port: int) -> tuple[float, floa
             ours.append(_load(port, PREDICT, seconds=_ROUND_SECONDS).per_second)
             theirs.append(_load(empty_port, HGET, seconds=_ROUND_SECONDS).per_second)
     return median(ours), median(theirs)
+
+
+def _at_half_load(*servers: tuple[int, str, float]) -> list[list[Measured]]:
+    """As above: the latencies of each server, round by round."""
+    rounds = [
+        [_load(port, path, seconds=_LATENCY_SECONDS, rate=rate) for port, path, rate in servers]
+        for _ in range(_LATENCY_ROUNDS)
+    ]
+    return [list(measured) for measured in zip(*rounds, strict=True)]
 
 
 async def _fill(url: str) -> None:
