@@ -121,6 +121,12 @@ class Settings(BaseSettings):
         le=5_000_000,
         description="Absorbed events that cause a write before its time: the bound on the worker's memory.",
     )
+    cached_subjects: int = Field(
+        default=5000,
+        ge=0,
+        le=1_000_000,
+        description="Subjects whose state a worker keeps between two writes, about 50 kB each.",
+    )
     dead_letter_share: float = Field(
         default=0.5,
         gt=0,

@@ -9,6 +9,7 @@ Each reads COUNT records of TOPIC and prints the seconds from the first to the l
 import asyncio
 import os
 import sys
+import tempfile
 import time
 from typing import Any
 
@@ -30,6 +31,7 @@ def _stock(brokers: str, topic: str, count: int) -> None:
     app = faust.App(
         f"stock-{time.time_ns()}",
         broker=f"kafka://{brokers}",
+        datadir=tempfile.mkdtemp(prefix="tidemark-bench-"),
         web_enabled=False,
         topic_disable_leader=True,
         consumer_auto_offset_reset="earliest",

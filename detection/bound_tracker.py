@@ -53,10 +53,11 @@ class BoundTracker:
     `stats.RollingQuantile` keeps its window, ten times this histogram.
     """
 
-    __slots__ = ("bins", "claims", "corrections", "increment", "n_learned", "tracked_first", "tracked_second", "units")
+    __slots__ = ("_sides", "bins", "corrections", "increment", "n_learned", "tracked_first", "tracked_second", "units")
 
     def __init__(self, claims: tuple[Claim, ...]) -> None:
-        self.claims = claims
+        # Per claim: whether it is on the upper side, its share, and the share meant to stay outside.
+        self._sides = tuple((claim.side > 0, claim.share, 1.0 - claim.share) for claim in claims)
         self.bins = list(_PRIOR_BINS)
         self.increment = 1.0  # weight of the newest hour; it grows instead of every bin shrinking every hour
         self.n_learned = 0
@@ -70,11 +71,11 @@ class BoundTracker:
         bins = self.bins
         total = sum(bins)
         distances = []
-        for claim, a, b, correction in zip(  # noqa: B905 (hot path)
-            self.claims, self.tracked_first, self.tracked_second, self.corrections
+        for (is_above, _, tail), a, b, correction in zip(  # noqa: B905 (hot path)
+            self._sides, self.tracked_first, self.tracked_second, self.corrections
         ):
-            left = (1.0 - claim.share) * total
-            if claim.side > 0:
+            left = tail * total
+            if is_above:
                 i = _BINS - 1
                 while (weight := bins[i]) < left and i:
                     left -= weight
@@ -96,34 +97,30 @@ class BoundTracker:
         Until `is_settled` only the corrections learn: the spreads of the first hours are guesses.
         """
         corrections = self.corrections
-        for i, claim in enumerate(self.claims):
-            outside = claim.share if (residual if claim.side > 0 else -residual) > told[i] else claim.share - 1.0
-            correction = corrections[i] + _CORRECTION_RATE * outside
-            corrections[i] = (
-                _CORRECTION_LOWEST
-                if correction < _CORRECTION_LOWEST
-                else _CORRECTION_HIGHEST
-                if correction > _CORRECTION_HIGHEST
-                else correction
-            )
+        for i, (is_above, share, tail) in enumerate(self._sides):
+            if (residual if is_above else -residual) > told[i]:
+                correction = corrections[i] + _CORRECTION_RATE * share
+                corrections[i] = _CORRECTION_HIGHEST if correction > _CORRECTION_HIGHEST else correction
+            else:
+                correction = corrections[i] - _CORRECTION_RATE * tail
+                corrections[i] = _CORRECTION_LOWEST if correction < _CORRECTION_LOWEST else correction
         if is_settled:
             self.n_learned += 1
             z = residual / first
             self._count(z)
-            self._track(0, z, self.tracked_first)
-            self._track(1, residual / second, self.tracked_second)
+            self._track(z, residual / second)
 
     def copy(self) -> "BoundTracker":
         """An independent twin."""
-        twin = BoundTracker(())
-        twin.claims = self.claims
-        twin.bins = list(self.bins)
+        twin = BoundTracker.__new__(BoundTracker)
+        twin._sides = self._sides  # noqa: SLF001 (our own twin)
+        twin.bins = self.bins[:]
         twin.increment = self.increment
         twin.n_learned = self.n_learned
-        twin.units = list(self.units)
-        twin.tracked_first = list(self.tracked_first)
-        twin.tracked_second = list(self.tracked_second)
-        twin.corrections = list(self.corrections)
+        twin.units = self.units[:]
+        twin.tracked_first = self.tracked_first[:]
+        twin.tracked_second = self.tracked_second[:]
+        twin.corrections = self.corrections[:]
         return twin
 
     def _count(self, z: float) -> None:
@@ -131,23 +128,36 @@ class BoundTracker:
         position = math.log1p(abs(z) / _CORE)
         at = int((_EXTENT + (position if z > 0.0 else -position)) * _BINS_PER_UNIT)
         at = 0 if at < 0 else _BINS - 1 if at >= _BINS else at
-        self.increment /= _FORGETTING
-        self.bins[at] = round(self.bins[at] + self.increment, 4)  # short in the stored state
-        if self.increment > 1e4:
-            self.bins = [round(weight / self.increment, 4) for weight in self.bins]
+        bins = self.bins
+        increment = self.increment = self.increment / _FORGETTING
+        bins[at] = round(bins[at] + increment, 4)  # short in the stored state
+        if increment > 1e4:
+            self.bins = [round(weight / increment, 4) for weight in bins]
             self.increment = 1.0
 
-    def _track(self, which: int, z: float, tracked: list[float]) -> None:
-        """One pinball gradient step of every claim's quantile on one spread."""
+    def _track(self, first_z: float, second_z: float) -> None:
+        """One pinball gradient step of every claim's quantile on either spread."""
+        first_z, first_step = self._step(0, first_z)
+        second_z, second_step = self._step(1, second_z)
+        firsts, seconds = self.tracked_first, self.tracked_second
+        for i, (is_above, share, tail) in enumerate(self._sides):
+            first, second = firsts[i], seconds[i]
+            firsts[i] = first + (
+                first_step * share if (first_z if is_above else -first_z) > first else -first_step * tail
+            )
+            seconds[i] = second + (
+                second_step * share if (second_z if is_above else -second_z) > second else -second_step * tail
+            )
+
+    def _step(self, which: int, z: float) -> tuple[float, float]:
+        """A normalised residual within the histogram's reach, and the step that it makes the quantiles take."""
         z = _REACH if z > _REACH else -_REACH if z < -_REACH else z
         size = z if z > 0.0 else -z
         unit = self.units[which]
-        if self.n_learned > 20 and size > 10.0 * unit:
+        n = self.n_learned
+        if n > 20 and size > 10.0 * unit:
             size = 10.0 * unit
-        rate = 1.0 / self.n_learned
+        rate = 1.0 / n
         unit += (rate if rate > _SPREAD_RATE else _SPREAD_RATE) * (size - unit)
         self.units[which] = unit
-        step = _TRACKING_RATE * unit
-        for i, claim in enumerate(self.claims):
-            outside = (z if claim.side > 0 else -z) > tracked[i]
-            tracked[i] += step * claim.share if outside else step * (claim.share - 1.0)
+        return z, _TRACKING_RATE * unit

@@ -26,20 +26,20 @@ class ExpertMixture:
 
     def mix(self, opinions: list[float]) -> tuple[list[float], float, float]:
         """The experts' weights averaged over the discounts (sum 1), and the mixture of each discount alone."""
-        slow: list[float] = []
-        quick: list[float] = []
+        slow, quick = [0.0] * len(opinions), [0.0] * len(opinions)
         slow_total = quick_total = slow_sum = quick_sum = 0.0
-        for a, b, c, d, opinion in zip(  # noqa: B905 (hot path)
-            self.slow_regrets, self.slow_squares, self.quick_regrets, self.quick_squares, opinions
-        ):
-            weight = a / (1.0 + b) if a > 0.0 else 0.0
-            slow.append(weight)
-            slow_total += weight
-            slow_sum += weight * opinion
-            weight = c / (1.0 + d) if c > 0.0 else 0.0
-            quick.append(weight)
-            quick_total += weight
-            quick_sum += weight * opinion
+        slow_squares, quick_squares = self.slow_squares, self.quick_squares
+        slow_regrets, quick_regrets = self.slow_regrets, self.quick_regrets
+        for k, opinion in enumerate(opinions):
+            slow_regret, quick_regret = slow_regrets[k], quick_regrets[k]
+            if slow_regret > 0.0:
+                weight = slow[k] = slow_regret / (1.0 + slow_squares[k])
+                slow_total += weight
+                slow_sum += weight * opinion
+            if quick_regret > 0.0:
+                weight = quick[k] = quick_regret / (1.0 + quick_squares[k])
+                quick_total += weight
+                quick_sum += weight * opinion
         # Equal weights while no regret is positive.
         if slow_total <= 0.0:
             slow, slow_total, slow_sum = [1.0] * len(opinions), float(len(opinions)), sum(opinions)
@@ -51,15 +51,16 @@ class ExpertMixture:
 
     def learn_one(self, y: float, opinions: list[float], slow_mix: float, quick_mix: float) -> None:
         """Learns the value `y` of an hour for which `mix(opinions)` gave these two mixtures."""
-        self.n_learned += 1
+        n = self.n_learned = self.n_learned + 1
+        loss = self.loss
         error = abs(y - 0.5 * (slow_mix + quick_mix))
-        rate = 1.0 / self.n_learned
-        if self.n_learned > 20 and error > 3.0 * self.loss:
-            error = 3.0 * self.loss
-        self.loss += (rate if rate > 0.01 else 0.01) * (error - self.loss)
-        if self.loss <= 0.0:
+        rate = 1.0 / n
+        if n > 20 and error > 3.0 * loss:
+            error = 3.0 * loss
+        loss = self.loss = loss + (rate if rate > 0.01 else 0.01) * (error - loss)
+        if loss <= 0.0:
             return
-        unit = 1.0 / self.loss
+        unit = 1.0 / loss
         slow_slope = unit if slow_mix > y else -unit if slow_mix < y else 0.0
         quick_slope = unit if quick_mix > y else -unit if quick_mix < y else 0.0
         slow_regrets, slow_squares = self.slow_regrets, self.slow_squares
@@ -76,11 +77,21 @@ class ExpertMixture:
 
     def copy(self) -> "ExpertMixture":
         """An independent twin."""
-        twin = ExpertMixture(0)
-        twin.slow_regrets = list(self.slow_regrets)
-        twin.slow_squares = list(self.slow_squares)
-        twin.quick_regrets = list(self.quick_regrets)
-        twin.quick_squares = list(self.quick_squares)
+        twin = ExpertMixture.__new__(ExpertMixture)
+        twin.slow_regrets = self.slow_regrets[:]
+        twin.slow_squares = self.slow_squares[:]
+        twin.quick_regrets = self.quick_regrets[:]
+        twin.quick_squares = self.quick_squares[:]
         twin.loss = self.loss
         twin.n_learned = self.n_learned
         return twin
+
+
+def weighted_median(values: list[float], weights: list[float]) -> float:
+    """The smallest value at which half of the weight is reached; the weights sum to 1."""
+    passed = 0.0
+    for value, weight in sorted(zip(values, weights)):  # noqa: B905 (hot path)
+        passed += weight
+        if passed >= 0.4999:
+            return value
+    return value

@@ -36,13 +36,14 @@ class RecursiveLeastSquares:
 
     def learn_one(self, x: list[float], error: float) -> None:
         """Learns from the terms and the error (target - prediction) that they led to."""
-        self.n_learned += 1
-        if self.n_learned > _TRUSTED_AFTER:
-            limit = _CLIP * self.spread
+        n = self.n_learned = self.n_learned + 1
+        spread = self.spread
+        if n > _TRUSTED_AFTER:
+            limit = _CLIP * spread
             error = limit if error > limit else -limit if error < -limit else error
-        rate = 1.0 / self.n_learned
-        self.spread += (rate if rate > _SPREAD_RATE else _SPREAD_RATE) * (1.25 * abs(error) - self.spread)
-        self.spread = max(self.spread, _SPREAD_FLOOR)
+        rate = 1.0 / n
+        spread += (rate if rate > _SPREAD_RATE else _SPREAD_RATE) * (1.25 * abs(error) - spread)
+        self.spread = spread if spread > _SPREAD_FLOOR else _SPREAD_FLOOR
 
         # Written out for its five terms: the same as loops over lists takes four times as long.
         p00, p01, p02, p03, p04, p11, p12, p13, p14, p22, p23, p24, p33, p34, p44 = self.covariance
@@ -79,9 +80,10 @@ class RecursiveLeastSquares:
         ]
 
     def copy(self) -> "RecursiveLeastSquares":
-        """An independent twin."""
-        twin = RecursiveLeastSquares(self.weights)
-        twin.covariance = list(self.covariance)
+        """An independent twin; the lists are replaced, never changed, so that both may hold them."""
+        twin = RecursiveLeastSquares.__new__(RecursiveLeastSquares)
+        twin.weights = self.weights
+        twin.covariance = self.covariance
         twin.spread = self.spread
         twin.n_learned = self.n_learned
         return twin

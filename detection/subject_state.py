@@ -80,6 +80,11 @@ class SubjectState:
         """The series' model, or a new one that is not yet part of the state."""
         return self.models.get(metric.slug) or SeriesModel(metric, policy)
 
+    @property
+    def settled_before(self) -> int:
+        """Hours below this one are learned, from events or from a data set: what comes for them is late."""
+        return max([self.learned_before, *(model.next_hour or 0 for model in self.models.values())])
+
     def absorb(self, arrivals: Arrivals) -> None:
         """Add what arrived; the caller has left out what is late (see `first_open_hour`)."""
         for hour, window in arrivals.windows.items():
@@ -123,10 +128,7 @@ class SubjectState:
             self.learned[hour] = window
             for value in window.values():
                 slug = value.metric.slug
-                model = self.model(value.metric, policy)
-                if model.next_hour is not None and hour < model.next_hour:
-                    continue  # Already known from a data set that the model was trained with.
-                self.models[slug] = model
+                model = self.models[slug] = self.model(value.metric, policy)
                 self.verdicts[slug] = model.learn(hour, value.value, value.count, policy)
                 self.changed.add(slug)
                 self.is_outdated = True
@@ -158,7 +160,7 @@ class SubjectState:
             model = model.copy()
             for one in closed:
                 for value in self.windows[one].values():
-                    if value.metric.slug == slug and (model.next_hour is None or one >= model.next_hour):
+                    if value.metric.slug == slug:
                         self.verdicts[slug] = model.learn(one, value.value, value.count, policy)
         if model.next_hour is not None:
             hour = max(hour, model.next_hour)
@@ -185,9 +187,4 @@ class SubjectState:
 def first_open_hour(state: SubjectState | None, watermark_ms: int, policy: Policy) -> int:
     """The first hour that a subject still takes events for, when its newest event is at `watermark_ms`."""
     mark = policy.learned_before(watermark_ms) if watermark_ms >= 0 else 0
-    return mark if state is None else max(state.learned_before, mark)
-
-
-def ends_ms(hour: int) -> int:
-    """The end of an hour since the epoch, in milliseconds."""
-    return (hour + 1) * HOUR_MS
+    return mark if state is None else max(state.settled_before, mark)

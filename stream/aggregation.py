@@ -12,12 +12,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.events import ERROR, TIMEOUT
+from detection.events import ERROR, MAX_GAUGES, TIMEOUT, Observed
 from detection.hours import HOUR_MS, MINUTE_MS
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import KEPT_MINUTES, Arrivals, SubjectState, first_open_hour
-from detection.windows import NANO, CallWindow, GaugeSum, GaugeWindow
+from detection.windows import NANO, CallWindow, GaugeSum, GaugeWindow, add
 from stream.decoding import ObservedAt
 
 Int64s = NDArray[np.int64]
@@ -87,25 +87,35 @@ def aggregate(calls: Calls, states: Mapping[Subject, SubjectState], policy: Poli
 
 @dataclass(frozen=True, slots=True)
 class AggregatedObservations:
-    """What arrived for each model version, the observations that came too late, and how many the state already had."""
+    """What arrived for each model version, the observations that came too late, and those with too many metrics."""
 
     arrivals: Mapping[Subject, Arrivals]
     late: Sequence[ObservedAt]
-    replayed: int
+    crowded: Sequence[ObservedAt]
 
 
 def aggregate_observations(
     observed: Sequence[tuple[str, ObservedAt]], states: Mapping[Subject, SubjectState], policy: Policy
 ) -> AggregatedObservations:
-    """As `aggregate`, for observation events with their sources: their fields are free, so one by one."""
+    """As `aggregate`, for observation events with their sources: their fields are free, so one by one.
+
+    An observation that would give its subject more than MAX_GAUGES metrics is refused: each is a model to keep, and an
+    id in the name of a field would make one of every event.
+    """
     arrivals: dict[Subject, Arrivals] = {}
+    slugs: dict[Subject, set[str]] = {}
     late: list[ObservedAt] = []
-    replayed = 0
+    crowded: list[ObservedAt] = []
     for source, one in observed:
         event = one.observed
         state = states.get(event.subject)
         if state is not None and one.offset < state.offsets.get(source, 0):
-            replayed += 1
+            continue
+        known_slugs = slugs.setdefault(event.subject, set())
+        if not known_slugs and state is not None:
+            known_slugs.update(metric.slug for metric in state.metrics())
+        if len(known_slugs | event.gauges.keys()) > MAX_GAUGES:
+            crowded.append(one)
             continue
         known = arrivals.get(event.subject)
         if known is None:
@@ -118,10 +128,15 @@ def aggregate_observations(
             late.append(one)
             continue
         known.accepted += 1
+        known_slugs.update(event.gauges)
+        _add_gauges(known, event)
+    return AggregatedObservations(arrivals, late, crowded)
+
+
+def _add_gauges(arrivals: Arrivals, event: Observed) -> None:
+    for windows, unit_ms in ((arrivals.windows, HOUR_MS), (arrivals.minutes, MINUTE_MS)):
         sums = {slug: GaugeSum(1, round(value * NANO), value, value) for slug, value in event.gauges.items()}
-        known.windows.setdefault(event.timestamp_ms // HOUR_MS, GaugeWindow()).add(GaugeWindow(1, sums))  # type: ignore[arg-type]  # a model's windows are all of this kind
-        known.minutes.setdefault(event.timestamp_ms // MINUTE_MS, GaugeWindow()).add(GaugeWindow(1, sums))  # type: ignore[arg-type]  # see above
-    return AggregatedObservations(arrivals, late, replayed)
+        add(windows.setdefault(event.timestamp_ms // unit_ms, GaugeWindow()), GaugeWindow(1, sums))
 
 
 def _stored_offsets(calls: Calls, states: Mapping[Subject, SubjectState]) -> Int64s:
@@ -146,7 +161,7 @@ def _late(calls: Calls, states: Mapping[Subject, SubjectState], policy: Policy) 
         state = states.get(calls.subjects[code])
         if state is not None:
             watermark[at] = state.watermark_ms
-            learned[at] = state.learned_before
+            learned[at] = state.settled_before
     # A running maximum within each subject: ranks rise, so a later subject's least value exceeds an earlier's greatest.
     oldest = calls.timestamp_ms.min()
     seen = np.maximum(calls.timestamp_ms, watermark[rank]) - oldest

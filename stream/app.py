@@ -16,21 +16,24 @@ from typing import Any
 
 import faust
 import structlog
+from aiokafka.errors import KafkaError
+from faust.exceptions import ProducerSendError
 from faust.types import TP
 from prometheus_client import CollectorRegistry, start_http_server
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 import logs
 import metrics
-from detection.errors import DependencyError
+from detection.errors import DependencyError, TidemarkError
 from detection.hours import SECOND_MS
 from settings import Settings
 from state.history import History
 from state.migrate import migrate
 from state.redis_store import RedisStore
 from stream import dead_letters
+from stream.buffer import CALLS, OBSERVATIONS
 from stream.dead_letters import DeadLetter
-from stream.pipeline import CALLS, OBSERVATIONS, Pipeline
+from stream.pipeline import Pipeline
 from stream.relay import HistoryRelay
 from stream.transport import BatchTransport, PassThrough
 from stream.worker import Batch, Worker
@@ -67,9 +70,12 @@ def create_app(settings: Settings) -> faust.App:
 
     async def send_dead_letters(some: Sequence[DeadLetter]) -> None:
         # The first await only puts a message into the producer's buffer; the second one is the broker's answer.
-        sent = [await letters.send(value=letter.as_json()) for letter in some]
-        for one in sent:
-            await one
+        try:
+            sent = [await letters.send(value=letter.as_json()) for letter in some]
+            for one in sent:
+                await one
+        except (KafkaError, ProducerSendError) as error:
+            raise DependencyError("kafka", f"a dead letter was not taken: {error!r}") from error
 
     pipeline = Pipeline(
         store,
@@ -78,6 +84,7 @@ def create_app(settings: Settings) -> faust.App:
         future_ms=settings.future_seconds * SECOND_MS,
         send_dead_letters=send_dead_letters,
         wall_ms=_wall_ms if settings.clock == "wall" else None,
+        cached_subjects=settings.cached_subjects,
     )
     worker = Worker(
         pipeline,
@@ -97,7 +104,7 @@ def create_app(settings: Settings) -> faust.App:
 
 
 def run(settings: Settings) -> None:
-    """Run a worker until SIGTERM or SIGINT; exits with a status other than 0 when it had to stop itself."""
+    """Run a worker until SIGTERM or SIGINT; raises the TidemarkError that it had to stop for, if there was one."""
     logs.configure(settings)
     app = create_app(settings)
     worker = app.Worker(
@@ -109,6 +116,9 @@ def run(settings: Settings) -> None:
     try:
         worker.execute_from_commandline()
     except SystemExit as stopped:
+        reason = app.crash_reason
+        if isinstance(reason, TidemarkError):
+            raise reason from None
         if stopped.code:
             log.error("worker.stopped", status=stopped.code)  # noqa: TRY400  # the reason was logged where it was known
         sys.exit(stopped.code)
@@ -156,6 +166,7 @@ def _add_agent(app: faust.App, worker: Worker, name: str, settings: Settings) ->
             except Exception as error:
                 # Faust would restart the agent behind the lost batch, and go on. Better to stop than to lose.
                 log.exception("absorb.failed", topic=tp.topic, partition=tp.partition)
+                worker.abandon()
                 await app.crash(error)
                 raise
 
@@ -192,11 +203,16 @@ def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None
     recovering: set[asyncio.Task[None]] = set()
 
     async def recover() -> None:
-        async for attempt in AsyncRetrying(
-            retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
-        ):
-            with attempt:
-                await worker.recover()
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
+            ):
+                with attempt:
+                    await worker.recover()
+        except Exception as error:
+            # Without it nothing is absorbed: a worker that only sends heartbeats must not look alive.
+            log.exception("recover.failed")
+            await app.crash(error)
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # mode declares receivers too narrowly
     async def revoked(_app: Any, *partitions: Any, **_: Any) -> None:

@@ -10,9 +10,9 @@ offset, and the rest is applied again. So a repeated record, a second owner and 
 """
 
 import asyncio
-from collections import Counter, OrderedDict
+from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -26,79 +26,20 @@ from detection.subject_state import Arrivals, SubjectState
 from detection.windows import size
 from state.store import Head, StateStore
 from stream.aggregation import Calls, aggregate, aggregate_observations
-from stream.dead_letters import DeadLetter, of_late_calls, of_late_observations, of_rejected
-from stream.decoding import CallColumns, ObservedAt, Record, decode_calls, decode_observations
+from stream.buffer import CALLS, Buffer, Flushed, Step
+from stream.dead_letters import DeadLetter, of_crowded, of_late_calls, of_late_observations, of_rejected
+from stream.decoding import ObservedAt, Record, decode_calls, decode_observations
 
 log = structlog.get_logger()
 
-# States kept in memory between flushes, so that a busy subject is not loaded each time.
-_CACHED_SUBJECTS = 20_000
 # Identities kept by number; all are forgotten, between two flushes, before a flood of invented ids fills the memory.
 _KNOWN_SUBJECTS = 1_000_000
 _ATTEMPTS = 50
+_FIRST_PLACE = f"{CALLS}/0"
 _PAGE = 1000
-
-CALLS = "calls"
-OBSERVATIONS = "observations"
 
 SendDeadLetters = Callable[[Sequence[DeadLetter]], Awaitable[None]]
 ClockMs = Callable[[], int] | None
-
-
-@dataclass(slots=True)
-class Flushed:
-    """What one flush did; `handles` are the batches that may now be acknowledged.
-
-    `events` counts by topic and by what became of them: accepted, late, replayed or dead. `corrections` counts those
-    of the accepted that came after their window had closed.
-    """
-
-    handles: list[Any] = field(default_factory=list)
-    events: Counter[tuple[str, str]] = field(default_factory=Counter)
-    corrections: Counter[str] = field(default_factory=Counter)
-    conflicts: int = 0
-    subjects: int = 0
-    closed_windows: int = 0
-    learned_windows: int = 0
-    learned: set[Subject] = field(default_factory=set)
-
-    def add(self, step: "_Step", arrived: Arrivals) -> None:
-        """Count one subject's write."""
-        topic = CALLS if step.state.subject.kind == "biller" else OBSERVATIONS
-        self.events[topic, "accepted"] += arrived.accepted
-        self.events[topic, "late"] += arrived.late
-        self.corrections[topic] += step.corrections
-        self.subjects += 1
-        self.closed_windows += step.closed_windows
-        self.learned_windows += step.learned_windows
-        if step.learned_windows:
-            self.learned.add(step.state.subject)
-
-    def count_replayed(self, calls: int, observations: int) -> None:
-        """What was neither accepted nor late was in the state already."""
-        for topic, total in ((CALLS, calls), (OBSERVATIONS, observations)):
-            self.events[topic, "replayed"] = total - self.events[topic, "accepted"] - self.events[topic, "late"]
-
-
-@dataclass(frozen=True, slots=True)
-class _Step:
-    """A state that is ready to be written, and how many windows that closes and learns, and events correct."""
-
-    state: SubjectState
-    corrections: int
-    closed_windows: int
-    learned_windows: int
-
-
-@dataclass(slots=True)
-class _Buffer:
-    """What was absorbed since the last flush."""
-
-    parts: list[tuple[int, CallColumns]] = field(default_factory=list)
-    observed: list[tuple[str, ObservedAt]] = field(default_factory=list)
-    dead_letters: list[DeadLetter] = field(default_factory=list)
-    handles: list[Any] = field(default_factory=list)
-    events: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,8 +47,9 @@ class _Fold:
     """What the events of a flush come to, before anything of it is written."""
 
     arrivals: dict[Subject, Arrivals]
-    steps: dict[Subject, _Step]
-    late: list[DeadLetter]
+    steps: dict[Subject, Step]
+    letters: list[DeadLetter]
+    crowded: list[Subject]
 
 
 class Pipeline:
@@ -125,6 +67,7 @@ class Pipeline:
         future_ms: int,
         send_dead_letters: SendDeadLetters,
         wall_ms: ClockMs = None,
+        cached_subjects: int = 5000,
     ) -> None:
         self._store = store
         self._policy = policy
@@ -132,7 +75,8 @@ class Pipeline:
         self._future_ms = future_ms
         self._send_dead_letters = send_dead_letters
         self._wall_ms = wall_ms
-        self._buffer = _Buffer()
+        self._cached_subjects = cached_subjects
+        self._buffer = Buffer()
         self._absorbed: dict[str, int] = {}
         self._sources: list[str] = []
         self._subjects: list[Subject] = []
@@ -151,6 +95,10 @@ class Pipeline:
         """Events absorbed and not yet written."""
         return self._buffer.events
 
+    def absorbed(self, source: str) -> int:
+        """The offset after the last record taken from the source since it was assigned, 0 before the first."""
+        return max(self._absorbed.get(source, 0), 0)
+
     def absorb_calls(self, topic: str, partition: int, records: Sequence[Record], handle: Any) -> tuple[int, int]:
         """Take a batch of call records; how many records were taken and how many refused. Nothing is written yet."""
         source = self.source(topic, partition)
@@ -158,10 +106,11 @@ class Pipeline:
         columns, rejected = decode_calls(records, future_ms=self._future_ms)
         buffer = self._buffer
         buffer.dead_letters += [of_rejected(topic, partition, one) for one in rejected]
+        buffer.flushed.events[topic, "dead"] += len(rejected)
         if columns.biller_ids:
             buffer.parts.append((self._source_code(source), columns))
             buffer.events += len(columns.biller_ids)
-        buffer.handles.append(handle)
+        buffer.flushed.handles.append(handle)
         return len(records) - len(rejected), len(rejected)
 
     def absorb_observations(
@@ -173,16 +122,19 @@ class Pipeline:
         observed, rejected = decode_observations(records, future_ms=self._future_ms)
         buffer = self._buffer
         buffer.dead_letters += [of_rejected(topic, partition, one) for one in rejected]
+        buffer.flushed.events[topic, "dead"] += len(rejected)
         buffer.observed += [(source, one) for one in observed]
         buffer.events += len(observed)
-        buffer.handles.append(handle)
+        buffer.flushed.handles.append(handle)
         return len(observed), len(rejected)
 
     def _unseen(self, source: str, records: Sequence[Record]) -> Sequence[Record]:
         """Without what a rebalance made the consumer fetch a second time while the first is still in memory."""
         reached = self._absorbed.get(source, -1)
         if records and records[0].offset < reached:
+            fetched = len(records)
             records = [record for record in records if record.offset >= reached]
+            self._buffer.flushed.refetched[source.split("/")[1]] += fetched - len(records)
         if records:
             self._absorbed[source] = records[-1].offset + 1
         return records
@@ -198,35 +150,36 @@ class Pipeline:
 
     def forget(self) -> None:
         """Drop what is in memory: its partitions go before it could be written, and their next owner reads it again."""
-        self._buffer = _Buffer()
+        self._buffer = Buffer(life=self._buffer.life + 1)
 
     async def flush(self) -> Flushed:
         """Write what was absorbed; raises DependencyError, with everything still in memory, when the store is away."""
         async with self._flushing:
-            buffer, self._buffer = self._buffer, _Buffer()
-            flushed = Flushed(handles=buffer.handles)
-            flushed.events.update((str(one.origin["topic"]), "dead") for one in buffer.dead_letters)
+            buffer, self._buffer = self._buffer, Buffer(life=self._buffer.life)
             try:
-                await self._write(buffer, flushed)
+                await self._write(buffer)
             except BaseException:
                 self._cache.clear()
                 self._restore(buffer)
                 raise
             if len(self._subjects) > _KNOWN_SUBJECTS and not self._buffer.parts:
                 self._subjects, self._codes = [], {}
-            return flushed
+            return buffer.flushed
 
-    def _restore(self, buffer: _Buffer) -> None:
-        newer, self._buffer = self._buffer, buffer
-        buffer.parts += newer.parts
-        buffer.observed += newer.observed
-        buffer.dead_letters += newer.dead_letters
-        buffer.handles += newer.handles
-        buffer.events += newer.events
+    def _restore(self, buffer: Buffer) -> None:
+        newer = self._buffer
+        if buffer.life != newer.life:
+            # Forgotten while it was being written: the partitions' next owner reads it again, and it may be us.
+            return
+        buffer.add(newer)
+        self._buffer = buffer
 
-    async def _write(self, buffer: _Buffer, flushed: Flushed) -> None:
+    async def _write(self, buffer: Buffer) -> None:
+        flushed = buffer.flushed
+        flushed.crowded = 0
         if buffer.dead_letters:
             await self._send_dead_letters(buffer.dead_letters)
+            buffer.dead_letters = []
         calls = self._calls(buffer)
         observed = buffer.observed
         clock_ms = await self._advance(calls, observed)
@@ -270,14 +223,15 @@ class Pipeline:
         states = await self._take(subjects)
         # In a thread, so that heartbeats and batches go on while a long replay is folded.
         fold = await asyncio.to_thread(self._fold, calls, observed, states, clock_ms)
-        if fold.late:
-            await self._send_dead_letters(fold.late)
+        if fold.letters:
+            await self._send_dead_letters(fold.letters)
         steps, arrivals = fold.steps, fold.arrivals
         refused = set(await self._store.save([step.state for step in steps.values()]))
         for subject, step in steps.items():
             if subject not in refused:
                 self._keep(step.state)
                 flushed.add(step, arrivals[subject])
+        flushed.crowded += sum(subject not in refused for subject in fold.crowded)
         return refused
 
     def _fold(
@@ -294,10 +248,11 @@ class Pipeline:
         return _Fold(
             arrivals=arrivals,
             steps={subject: self._step(subject, states, one, clock_ms) for subject, one in arrivals.items()},
-            late=of_late_calls(counted.late) + of_late_observations(gauged.late),
+            letters=of_late_calls(counted.late) + of_late_observations(gauged.late) + of_crowded(gauged.crowded),
+            crowded=[one.observed.subject for one in gauged.crowded],
         )
 
-    def _step(self, subject: Subject, states: dict[Subject, SubjectState], arrived: Arrivals, clock_ms: int) -> _Step:
+    def _step(self, subject: Subject, states: dict[Subject, SubjectState], arrived: Arrivals, clock_ms: int) -> Step:
         state = states.get(subject) or SubjectState(subject)
         published_before = state.published_hour
         corrections = sum(size(one) for hour, one in arrived.windows.items() if hour < published_before)
@@ -305,7 +260,7 @@ class Pipeline:
         state.learn(self._policy)
         state.publish(clock_ms, self._policy)
         closed = sum(published_before <= hour < state.published_hour for hour in (*state.learned, *state.windows))
-        return _Step(state, corrections, closed, len(state.learned))
+        return Step(state, corrections, closed, len(state.learned))
 
     async def _take(self, subjects: Sequence[Subject]) -> dict[Subject, SubjectState]:
         """The subjects' states, out of the cache: they go back when they are written."""
@@ -323,10 +278,10 @@ class Pipeline:
 
     def _keep(self, state: SubjectState) -> None:
         self._cache[state.subject] = state
-        if len(self._cache) > _CACHED_SUBJECTS:
+        if len(self._cache) > self._cached_subjects:
             self._cache.popitem(last=False)
 
-    def _calls(self, buffer: _Buffer) -> Calls:
+    def _calls(self, buffer: Buffer) -> Calls:
         codes = self._codes
         parts = buffer.parts
         subject: list[int] = []
@@ -361,42 +316,65 @@ class Pipeline:
             self._sources.append(source)
         return self._sources.index(source)
 
-    async def tick(self, sources: set[str]) -> int:
-        """Publish what the clock has closed for the silent subjects of these sources; how many.
+    async def tick(self, places: set[str]) -> int:
+        """Publish what the clock has closed for the silent subjects of these places; how many.
 
-        A subject belongs to the worker that owns the partitions its events came from.
+        A place is a topic's partition, `calls/3`: a subject belongs to the worker that owns one its events came from,
+        in whichever life of the log. One that was only trained belongs to whoever owns the first partition of calls.
         """
         async with self._flushing:
             clock_ms = await self._clock_ms()
             hour = self._policy.closed_before(clock_ms)
-            if hour <= self._ticked_hour or self._buffer.events:
+            if hour <= self._ticked_hour:
                 return 0
             published = 0
             after = ""
             while page := await self._store.subjects(after=after, limit=_PAGE):
                 after = str(page[-1])
-                behind = [head.subject for head in await self._store.heads(page) if _is_behind(head, hour, sources)]
+                behind = [
+                    head.subject
+                    for head in await self._store.heads(page)
+                    if is_owned(head, places) and _is_behind(head, hour)
+                ]
                 published += await self._publish(behind, clock_ms)
             self._ticked_hour = hour
             return published
 
     async def _publish(self, subjects: Sequence[Subject], clock_ms: int) -> int:
-        if not subjects:
-            return 0
-        try:
-            states = list((await self._take(subjects)).values())
-            changed = [state for state in states if state.publish(clock_ms, self._policy)]
-            # Refused: its events have arrived at another worker, which publishes it.
-            refused = set(await self._store.save(changed))
-        except BaseException:
-            self._cache.clear()
-            raise
-        for state in states:
-            if state.subject not in refused:
-                self._keep(state)
-        return len(changed) - len(refused)
+        published = 0
+        for _ in range(_ATTEMPTS):
+            if not subjects:
+                break
+            try:
+                states = list((await self._take(subjects)).values())
+                changed = [state for state in states if state.publish(clock_ms, self._policy)]
+                refused = set(await self._store.save(changed))
+            except BaseException:
+                self._cache.clear()
+                raise
+            for state in states:
+                if state.subject not in refused:
+                    self._keep(state)
+            published += len(changed) - len(refused)
+            # Trained meanwhile, or written by the owner of another of its partitions: once more on top of that.
+            subjects = sorted(refused)
+        return published
 
 
-def _is_behind(head: Head, hour: int, sources: set[str]) -> bool:
-    last = head.watermark_ms // HOUR_MS + PUBLISHED_SILENCE_HOURS
-    return head.published_hour < min(hour, last) and not sources.isdisjoint(head.offsets)
+def is_owned(head: Head, places: set[str]) -> bool:
+    """Whether the subject's events come from one of these places."""
+    if not head.offsets:
+        return _FIRST_PLACE in places
+    return any(place_of(source) in places for source in head.offsets)
+
+
+def place_of(source: str) -> str:
+    """Topic and partition of a source, whatever its log was called: `calls/3` of `kafka/calls/3`."""
+    return source.partition("/")[2]
+
+
+def _is_behind(head: Head, hour: int) -> bool:
+    if head.watermark_ms < 0:
+        # Only trained: its model knows until when it is published, and it is not read for that.
+        return head.published_hour < hour
+    return head.published_hour < min(hour, head.watermark_ms // HOUR_MS + PUBLISHED_SILENCE_HOURS)

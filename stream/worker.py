@@ -21,7 +21,8 @@ from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wai
 from detection.errors import DependencyError, LogRecreatedError, RejectingEverythingError
 from metrics import Instruments
 from state.store import StateStore
-from stream.pipeline import CALLS, OBSERVATIONS, Flushed, Pipeline
+from stream.buffer import CALLS, OBSERVATIONS, Flushed
+from stream.pipeline import Pipeline, is_owned
 from stream.relay import HistoryRelay
 
 log = structlog.get_logger()
@@ -63,9 +64,9 @@ class Worker:
         self._acknowledge = acknowledge
         self._flush_events = flush_events
         self._dead_letter_share = dead_letter_share
-        self._sources: dict[str, tuple[str, int]] = {}
+        self._partitions: set[tuple[str, int]] = set()
+        self._is_abandoned = False
         self._reached: dict[str, int] = {}
-        self._unchecked: set[str] = set()
         self._recovered = asyncio.Event()
         self._judged: deque[tuple[int, int]] = deque()
 
@@ -88,14 +89,11 @@ class Worker:
     def _check_log(self, topic: str, partition: int, end: int) -> None:
         """A topic that was deleted and made anew begins at 0 again: its events would all pass for replayed ones."""
         source = self._pipeline.source(topic, partition)
-        if source not in self._unchecked:
-            return
-        self._unchecked.discard(source)
-        reached = self._reached.get(source, 0)
+        reached = max(self._reached.get(source, 0), self._pipeline.absorbed(source))
         if end < reached:
             raise LogRecreatedError(
-                f"{topic}/{partition} ends at offset {end}, but the state has already learned it up to {reached}: the "
-                "topic was made anew. Stop the workers, set TIDEMARK_KAFKA_LOG_ID to a new name, and start them"
+                f"{topic}/{partition} ends at offset {end}, but was already read up to {reached}: the topic was made "
+                "anew. Stop the workers, set TIDEMARK_KAFKA_LOG_ID to a new name, and start them"
             )
 
     def _judge(self, taken: int, refused: int) -> None:
@@ -107,11 +105,16 @@ class Worker:
         if total >= _JUDGED_RECORDS and dead > self._dead_letter_share * total:
             raise RejectingEverythingError(
                 f"{dead} of the last {total} records were refused, more than {self._dead_letter_share:.0%}: a bad "
-                "deploy upstream or here. The topic `dead-letters` has each with its reason"
+                "deploy upstream or here. The topic `dead-letters` has the first of them, each with its reason"
             )
+
+    def _places(self) -> set[str]:
+        return {f"{topic}/{partition}" for topic, partition in self._partitions}
 
     async def flush(self) -> None:
         """Write what was absorbed, waiting for a store that is away, then acknowledge it."""
+        if self._is_abandoned:
+            return
         started = time.perf_counter()
         flushed = Flushed()
         async for attempt in AsyncRetrying(
@@ -147,7 +150,7 @@ class Worker:
         if not self._recovered.is_set():
             return
         try:
-            await self._pipeline.tick(set(self._sources))
+            await self._pipeline.tick(self._places())
         except DependencyError as error:
             log.warning("tick.postponed", dependency=error.dependency, reason=error.reason)
 
@@ -168,30 +171,34 @@ class Worker:
             log.warning("release.unwritten", events=self._pipeline.buffered)
             self._pipeline.forget()
         self._pipeline.release(partitions)
-        for topic, partition in partitions:
-            self._sources.pop(self._pipeline.source(topic, partition), None)
+        self._partitions.difference_update(partitions)
+
+    def abandon(self) -> None:
+        """Write and acknowledge nothing more: what is in memory may be what the worker stops for."""
+        self._pipeline.forget()
+        self._is_abandoned = True
 
     def assign(self, partitions: Sequence[tuple[str, int]]) -> None:
         """These partitions are this worker's now; nothing is absorbed before `recover` has looked at their subjects."""
         self._recovered.clear()
         self._pipeline.release(partitions)
-        self._sources = {self._pipeline.source(*one): one for one in partitions}
-        self._unchecked = set(self._sources)
+        self._partitions = set(partitions)
 
     async def recover(self) -> None:
         """Find, among all subjects, those of the assigned partitions that have windows the history lacks."""
         reached: dict[str, int] = {}
+        places = self._places()
         after = ""
         while page := await self._store.subjects(after=after, limit=_PAGE):
             after = str(page[-1])
             for head in await self._store.heads(page):
                 for source, offset in head.offsets.items():
                     reached[source] = max(reached.get(source, 0), offset)
-                if head.unrelayed and not self._sources.keys().isdisjoint(head.offsets):
+                if head.unrelayed and is_owned(head, places):
                     self._relay.add([head.subject])
         self._reached = reached
         self._recovered.set()
-        log.info("recovered", partitions=len(self._sources), unrelayed_subjects=self._relay.pending)
+        log.info("recovered", partitions=len(self._partitions), unrelayed_subjects=self._relay.pending)
 
 
 def _say_what_is_away(attempt: RetryCallState) -> None:

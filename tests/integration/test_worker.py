@@ -241,7 +241,7 @@ async def test_a_topic_that_was_made_anew_stops_the_worker_instead_of_passing_fo
             return "" if worker.status is not None else "the worker reads the new topic"
 
         await eventually(running, within_seconds=40)
-        assert worker.status != 0
+        assert worker.status == 4, worker.log()
         assert "TIDEMARK_KAFKA_LOG_ID" in worker.log()
 
 
@@ -263,3 +263,19 @@ async def dead_letters(settings: Settings) -> list[dict[str, Any]]:
         while fetched := await consumer.getmany(timeout_ms=2000):
             letters += [orjson.loads(record.value) for records in fetched.values() for record in records]
     return letters
+
+
+async def test_a_state_that_cannot_be_read_stops_the_worker_instead_of_letting_it_hang(
+    environment: dict[str, str], settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    key = "tidemark:1:{biller:B1}"
+    await redis.zadd("tidemark:1:subjects", {"biller:B1": 0})
+    await redis.hset(key, mapping={"schema": "99", "rev": "1"})
+    with WorkerProcess(environment, tmp_path / "worker.log") as worker:
+
+        async def running() -> str:
+            return "" if worker.status is not None else "the worker runs"
+
+        await eventually(running, within_seconds=40)
+        assert worker.status == 4, worker.log()
+        assert key in worker.log()

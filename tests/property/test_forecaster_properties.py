@@ -8,7 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.forecaster import HOURS_OF_WEEK, Prediction, SeasonalForecaster
+from detection.forecaster import SeasonalForecaster
+from detection.outlook import Prediction
+from detection.season import HOURS_OF_WEEK
 from tests.strategies import History, histories
 
 POSITIVE: dict[str, Any] = {"lower": 0.0}

@@ -1,0 +1,91 @@
+"""What is between Kafka and the store at the moment: the buffer of absorbed events, and what writing them has done."""
+
+from collections import Counter
+from dataclasses import dataclass, field
+from typing import Any, Self
+
+from detection.subject import Subject
+from detection.subject_state import Arrivals, SubjectState
+from stream.dead_letters import DeadLetter
+from stream.decoding import CallColumns, ObservedAt
+
+CALLS = "calls"
+OBSERVATIONS = "observations"
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """A state that is ready to be written, and how many windows that closes and learns, and events correct."""
+
+    state: SubjectState
+    corrections: int
+    closed_windows: int
+    learned_windows: int
+
+
+@dataclass(slots=True)
+class Flushed:
+    """What one flush did; `handles` are the batches that may now be acknowledged.
+
+    `events` counts by topic and by what became of them: accepted, late, replayed or dead. `corrections` counts those
+    of the accepted that came after their window had closed.
+    """
+
+    handles: list[Any] = field(default_factory=list)
+    events: Counter[tuple[str, str]] = field(default_factory=Counter)
+    corrections: Counter[str] = field(default_factory=Counter)
+    refetched: Counter[str] = field(default_factory=Counter)
+    crowded: int = 0
+    conflicts: int = 0
+    subjects: int = 0
+    closed_windows: int = 0
+    learned_windows: int = 0
+    learned: set[Subject] = field(default_factory=set)
+
+    def add(self, step: Step, arrived: Arrivals) -> None:
+        """Count one subject's write."""
+        topic = CALLS if step.state.subject.kind == "biller" else OBSERVATIONS
+        self.events[topic, "accepted"] += arrived.accepted
+        self.events[topic, "late"] += arrived.late
+        self.corrections[topic] += step.corrections
+        self.subjects += 1
+        self.closed_windows += step.closed_windows
+        self.learned_windows += step.learned_windows
+        if step.learned_windows:
+            self.learned.add(step.state.subject)
+
+    def include(self, newer: Self) -> None:
+        """Add what a buffer that was filled meanwhile has counted."""
+        self.handles += newer.handles
+        self.events.update(newer.events)
+        self.refetched.update(newer.refetched)
+
+    def count_replayed(self, calls: int, observations: int) -> None:
+        """What was neither accepted, late nor refused was in the state, or in memory, already."""
+        for topic, total in ((CALLS, calls), (OBSERVATIONS, observations)):
+            taken = self.events[topic, "accepted"] + self.events[topic, "late"] + self.crowded * (topic == OBSERVATIONS)
+            self.events[topic, "replayed"] = total - taken + self.refetched[topic]
+        self.events[OBSERVATIONS, "dead"] += self.crowded
+
+
+@dataclass(slots=True)
+class Buffer:
+    """What was absorbed since the last flush; `flushed` is what earlier, failed tries have already done of it.
+
+    `life` is the number of times that everything in memory was forgotten before.
+    """
+
+    life: int = 0
+    parts: list[tuple[int, CallColumns]] = field(default_factory=list)
+    observed: list[tuple[str, ObservedAt]] = field(default_factory=list)
+    dead_letters: list[DeadLetter] = field(default_factory=list)
+    events: int = 0
+    flushed: Flushed = field(default_factory=Flushed)
+
+    def add(self, newer: Self) -> None:
+        """Put what was absorbed meanwhile behind what is in here."""
+        self.parts += newer.parts
+        self.observed += newer.observed
+        self.dead_letters += newer.dead_letters
+        self.events += newer.events
+        self.flushed.include(newer.flushed)
