@@ -37,9 +37,16 @@ def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
             app.state.connections = connections
             yield
 
-    # The framework's own pages take their scripts from the internet.
     app = FastAPI(
-        title="Tidemark", version=_version(), description=_ABOUT, lifespan=lifespan, docs_url=None, redoc_url=None
+        title="Tidemark",
+        version=_version(),
+        description=_ABOUT,
+        lifespan=lifespan,
+        # The framework's own pages take their scripts from the internet.
+        docs_url=None,
+        redoc_url=None,
+        # An address without the last part of its path would be sent on to the same one with an empty part.
+        redirect_slashes=False,
     )
     app.state.registry = CollectorRegistry()
     app.state.instruments = metrics.instruments(app.state.registry)
@@ -123,7 +130,7 @@ class _Counted:
         try:
             await self._app(scope, receive, watched)
         finally:
-            route = getattr(scope.get("route"), "path", "unmatched")
+            route = getattr(scope.get("route"), "path_format", "unmatched")
             requests, seconds = self._of(route, scope["method"], status)
             requests.inc()
             seconds.observe(time.perf_counter() - started)

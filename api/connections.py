@@ -32,8 +32,10 @@ class SeriesHistory(Protocol):
         """Keep `(hour, value, count)` of a data set, except for hours that are known already."""
         ...
 
-    async def replace(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
-        """Keep `(hour, value, count)` of a data set in place of everything that was known of the series."""
+    async def replace(
+        self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]], *, live_from_hour: int
+    ) -> None:
+        """Keep a data set in place of all that was known of the series, and of live hours before `live_from_hour`."""
         ...
 
     async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:

@@ -16,7 +16,7 @@ from detection.catalogue import Metric
 from detection.errors import InvalidEventError, InvalidRowError, TooLargeError
 from detection.events import CallEvent, check_call
 from detection.hours import HOUR_MS, parse_ms
-from detection.rows import Row, checked_row
+from detection.rows import Row, checked_row, shown
 from detection.subject import Subject
 from detection.training import rows_of_calls
 
@@ -104,7 +104,7 @@ def _from_history(document: Mapping[str, Any]) -> FromHistory:
             # The hours that begin at or after `from` and before `to`.
             hours[name] = -(-parse_ms(moment) // HOUR_MS)
         except (TypeError, ValueError):
-            raise _broken(f"{moment!r:.80} is not RFC 3339 with an offset", field=name) from None
+            raise _broken(f"{shown(moment)} is not RFC 3339 with an offset", field=name) from None
     if hours["from"] >= hours["to"]:
         raise _broken("must be after `from`", field="to")
     return FromHistory(hours["from"], hours["to"])
@@ -177,7 +177,7 @@ def _checked_call(number: int, record: object, subject: Subject) -> CallEvent:
         raise InvalidRowError(number, "call", "is not an object")
     fields: dict[str, Any] = {"biller_id": subject.id, **{key: value for key, value in record.items() if value != ""}}
     if fields["biller_id"] != subject.id:
-        raise InvalidRowError(number, "biller_id", f"{fields['biller_id']!r:.80} is not {subject.id}")
+        raise InvalidRowError(number, "biller_id", f"{shown(fields['biller_id'])} is not {subject.id}")
     try:
         call = msgspec.convert(fields, CallEvent, strict=not isinstance(record, _Cells))
         check_call(call)

@@ -18,6 +18,9 @@ log = structlog.get_logger()
 CALLS: Final = "calls"
 OBSERVATIONS: Final = "observations"
 
+# Brokers take records of 1 MiB with all that surrounds them, unless told otherwise; the producer sends no longer ones.
+MAX_EVENT_BYTES: Final = 1_000_000
+
 # A caller that waits longer for a broker would rather be told to come back.
 _ACKNOWLEDGED_WITHIN_SECONDS: Final = 10.0
 _ANSWERS_WITHIN_SECONDS: Final = 2.0

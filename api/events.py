@@ -13,10 +13,10 @@ from api import openapi
 from api.bodies import Format, format_of, read_body
 from api.connections import Connections, connections
 from api.datasets import fault_of_event
-from api.event_log import CALLS, OBSERVATIONS
+from api.event_log import CALLS, MAX_EVENT_BYTES, OBSERVATIONS
 from api.problems import INVALID_REQUEST, Fault, RefusedError, kind_of
 from api.schemas import Accepted, CallGiven, CallsGiven, ObservationGiven
-from detection.errors import InvalidEventError, TooLargeError
+from detection.errors import InputError, InvalidEventError, TooLargeError
 from detection.events import check_call, decode_call, decode_observation
 from detection.hours import SECOND_MS, iso
 
@@ -62,7 +62,7 @@ _NDJSON_OBSERVATIONS = {
     openapi_extra=openapi.body(CallGiven, CallsGiven, examples=openapi.CALLS, more=_NDJSON_CALLS),
 )
 async def take_calls(request: Request, parts: Parts) -> Response:
-    """One call, an array, `{"calls": [...]}` or NDJSON; one that is no call refuses the whole body.
+    """One call, an array, `{"calls": [...]}` or NDJSON; one that is no call, or over 1 MB, refuses the whole body.
 
     Answered with 202 only after the broker has acknowledged every call. After a 503 some may have been taken: what
     sends them again is counted again.
@@ -96,12 +96,19 @@ async def _take(request: Request, parts: Connections, topic: str, read: _Reader)
 def _checked(
     body: bytes, form: Format, topic: str, read: _Reader, max_events: int, newest_ms: int
 ) -> list[tuple[bytes, bytes]]:
-    """The events with their keys; RefusedError that names the index and field of each that is none."""
+    """The events with their keys; RefusedError that names the index of each that is too long, or none, and its field.
+
+    Whatever can be refused is refused here, before the first event is sent.
+    """
     events: list[tuple[bytes, bytes]] = []
     faults: list[Fault] = []
+    too_long: list[Fault] = []
     for index, raw in enumerate(_split(body, form, topic)):
         if index >= max_events:
             raise TooLargeError(f"more than {max_events} events")
+        if len(raw) > MAX_EVENT_BYTES:
+            too_long.append(Fault("event", f"has {len(raw)} bytes, {MAX_EVENT_BYTES} are the most", index=index))
+            continue
         try:
             key, ms = read(raw)
         except InvalidEventError as error:
@@ -110,17 +117,22 @@ def _checked(
         if ms > newest_ms:
             faults.append(Fault("timestamp", f"{iso(ms)} is in the future", index=index))
         events.append((key, raw))
+    if too_long:
+        raise _refused(TooLargeError(), too_long)
     if faults:
-        first = faults[0]
-        raise RefusedError(
-            kind_of(InvalidEventError()),
-            f"{len(faults)} of the events are refused, so none was taken; "
-            f"the first at index {first.index}, {first.field}: {first.reason}",
-            faults,
-        )
+        raise _refused(InvalidEventError(), faults)
     if not events:
         raise RefusedError(INVALID_REQUEST, "the body has no event", [Fault("body", "has no event")])
     return events
+
+
+def _refused(why: InputError, faults: list[Fault]) -> RefusedError:
+    first = faults[0]
+    detail = (
+        f"{len(faults)} of the events are refused, so none was taken; "
+        f"the first at index {first.index}, {first.field}: {first.reason}"
+    )
+    return RefusedError(kind_of(why), detail, faults)
 
 
 def _split(body: bytes, form: Format, topic: str) -> Iterator[bytes]:
@@ -152,5 +164,9 @@ def _read_call(raw: bytes) -> tuple[bytes, int]:
 
 
 def _read_observation(raw: bytes) -> tuple[bytes, int]:
-    found = decode_observation(raw)
+    try:
+        found = decode_observation(raw)
+    # A value that is just not too deep to be decoded is too deep to be shown.
+    except RecursionError as error:
+        raise InvalidEventError(str(error)) from error
     return found.subject.id.encode(), found.timestamp_ms

@@ -16,6 +16,8 @@ router = APIRouter()
 Parts = Annotated[Connections, Depends(connections)]
 
 _ROWS: Final = 300
+# What can be said of a series that is not beyond its threshold.
+_NOW: Final = {"prior": "learning", "learning": "learning", "ready": "normal", "stale": "no data"}
 _STYLE: Final = """
 :root { color-scheme: light dark; font: 16px/1.5 system-ui, sans-serif }
 body { margin: 0 auto; max-width: 78rem; padding: 1rem }
@@ -93,6 +95,7 @@ def _table(items: list[Answer], *, has_more: bool) -> str:
 
 def _row(item: Answer) -> str:
     is_alert = item["alert"]["is_alert"]
+    now = "beyond its threshold" if is_alert else _NOW[item["status"]]
     start = item["window_start"].replace("T", " ").removesuffix(":00Z")
     return (
         f"<tr{' class=alert' if is_alert else ''}>"
@@ -101,7 +104,7 @@ def _row(item: Answer) -> str:
         f"<td class='number'>{escape(item['operator'])} {_shown(item['threshold'])}</td>"
         f"<td>{escape(item['unit'])}</td><td>{escape(item['status'])}</td>"
         f"<td class='number'>{item['n_learned']}</td><td class='number'>{_shown(item['last_value'])}</td>"
-        f"<td>{escape(start)}</td><td class='flag'>{'beyond its threshold' if is_alert else 'normal'}</td></tr>"
+        f"<td>{escape(start)}</td><td class='flag'>{now}</td></tr>"
     )
 
 

@@ -16,8 +16,8 @@ from api.subjects import BillerId, GaugeName, MetricTypeId, ModelName, ModelVers
 from detection.catalogue import Metric
 from detection.errors import InvalidRowError, InvalidSubjectError, UnknownMetricError
 from detection.estimate import Scored, Verdict, WarmingUp
-from detection.hours import HOUR_MS, iso_hour
-from detection.rows import checked_value
+from detection.hours import HOUR_MS, SECOND_MS, iso_hour
+from detection.rows import NO_SUCH_TIME, checked_value, is_plausible_ms
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 
@@ -30,7 +30,19 @@ _AHEAD_HOURS = 168
 
 
 @router.post(
-    "/metrics/predict/{metricTypeId}/{billerId}",  # noqa: FAST003 (both are aliases of the parameters below)
+    "/metrics/predict/gauges/{metric}/{name}/{version:rest}",
+    summary="The next hour of a model's gauge",
+    response_class=Response,
+    responses=openapi.responses(SamplePrediction, openapi.GAUGE_PREDICTION, 404, 413, 415, 422, 503),
+    openapi_extra=openapi.body(PredictRequest, examples=openapi.SAMPLES, is_required=False),
+)
+async def predict_gauge(request: Request, metric: GaugeName, name: ModelName, version: ModelVersion) -> Response:
+    """As for a biller's metric."""
+    return await _predict(request, *gauge_series(metric, name, version))
+
+
+@router.post(
+    "/metrics/predict/{metricTypeId}/{billerId:rest}",  # noqa: FAST003 (both are aliases of the parameters below)
     summary="The next hour of a biller's metric",
     response_class=Response,
     responses=openapi.responses(SamplePrediction, openapi.PREDICTION, 404, 413, 415, 422, 503),
@@ -43,18 +55,6 @@ async def predict_biller(request: Request, metric_type_id: MetricTypeId, biller_
     model would say after that sample. Nothing is ever stored.
     """
     return await _predict(request, *biller_series(metric_type_id, biller_id))
-
-
-@router.post(
-    "/metrics/predict/gauges/{metric}/{name}/{version}",
-    summary="The next hour of a model's gauge",
-    response_class=Response,
-    responses=openapi.responses(SamplePrediction, openapi.GAUGE_PREDICTION, 404, 413, 415, 422, 503),
-    openapi_extra=openapi.body(PredictRequest, examples=openapi.SAMPLES, is_required=False),
-)
-async def predict_gauge(request: Request, metric: GaugeName, name: ModelName, version: ModelVersion) -> Response:
-    """As for a biller's metric."""
-    return await _predict(request, *gauge_series(metric, name, version))
 
 
 @router.post(
@@ -150,13 +150,17 @@ async def _after_sample(parts: Connections, subject: Subject, metric: Metric, sa
 
 
 def _hour_of(sample: Sample, *, default: int) -> int:
+    """Checked before it is compared: a refusal cannot write out an hour that no calendar has."""
     match sample.timestamp:
         case None:
             return default
         case int() as ms:
-            return ms // HOUR_MS
+            pass
         case moment:
-            return int(moment.timestamp()) // 3600
+            ms = int(moment.timestamp()) * SECOND_MS
+    if not is_plausible_ms(ms):
+        raise _refused("timestamp", NO_SUCH_TIME)
+    return ms // HOUR_MS
 
 
 def _judged(verdict: Verdict) -> dict[str, Any]:

@@ -158,7 +158,8 @@ def install(app: FastAPI) -> None:
         return problem(request, kind, detail, headers=error.headers)
 
     async def unexpected(request: Request, _error: Exception) -> Response:
-        return problem(request, INTERNAL, "The error is in the service's log. Nothing of this request was stored.")
+        stored = next((text for path, text in _STORED.items() if request.url.path.startswith(path)), _NOTHING_STORED)
+        return problem(request, INTERNAL, f"The error is in the service's log. {stored}")
 
     app.add_exception_handler(RefusedError, refused)
     app.add_exception_handler(TidemarkError, raised)
@@ -177,3 +178,10 @@ def kind_of(error: TidemarkError) -> Kind:
 
 
 _PATH_FIELDS: Final = {"biller_id": "billerId"}
+
+# What an endpoint may have done before it failed, by the beginning of its path; the others only read.
+_STORED: Final = {
+    "/metrics/train/": "Rows of this request may be in the history; the same request again completes it.",
+    "/events/": "Events of this request may have been taken; what is sent again is counted again.",
+}
+_NOTHING_STORED: Final = "Nothing of this request was stored."

@@ -3,9 +3,30 @@
 from typing import Annotated
 
 from fastapi import Path
+from starlette.convertors import Convertor, register_url_convertor
 
 from detection.catalogue import Metric, biller_metric, gauge
 from detection.subject import Subject
+
+
+class _Rest(Convertor[str]):
+    """All that is left of a path, also nothing, slashes and line ends.
+
+    An id that cannot be one is then refused by its name, instead of finding no route. The framework's own `path` stops
+    at a line end, and leaves out the last one: `B1%0A` would be answered as `B1`.
+    """
+
+    regex = r"[\s\S]*"
+
+    def convert(self, value: str) -> str:
+        return value
+
+    def to_string(self, value: str) -> str:
+        return value
+
+
+# Starlette keeps one table of these for all apps, and looks a name up when a route is made.
+register_url_convertor("rest", _Rest())
 
 MetricTypeId = Annotated[
     str,
@@ -32,8 +53,9 @@ ModelVersion = Annotated[str, Path(description="Version of the model.", examples
 
 
 def biller_series(metric_type_id: str, biller_id: str) -> tuple[Subject, Metric]:
-    """Raises UnknownMetricError and InvalidSubjectError."""
-    return Subject.biller(biller_id), biller_metric(metric_type_id)
+    """Raises UnknownMetricError and InvalidSubjectError, in this order."""
+    metric = biller_metric(metric_type_id)
+    return Subject.biller(biller_id), metric
 
 
 def gauge_series(metric: str, name: str, version: str) -> tuple[Subject, Metric]:

@@ -19,7 +19,7 @@ from api.problems import INVALID_REQUEST, Fault, RefusedError
 from api.schemas import Status, ThresholdPage
 from detection.catalogue import BILLER_METRICS, metric_of
 from detection.errors import InvalidSubjectError
-from detection.hours import parse_ms
+from detection.hours import HOUR_MS, SECOND_MS, parse_ms
 from detection.subject import Kind, Subject
 
 router = APIRouter(tags=["thresholds"])
@@ -45,12 +45,12 @@ class Filter:
     kind: Kind | None = None
     prefix: str = ""
     status: str | None = None
-    changed_since_ms: int | None = None
+    published_from_ms: int | None = None
 
     def takes(self, item: Answer) -> bool:
         """Whether a published series is wanted; kind and prefix were asked of the store already."""
         return (self.status is None or item["status"] == self.status) and (
-            self.changed_since_ms is None or parse_ms(item["window_start"]) >= self.changed_since_ms
+            self.published_from_ms is None or parse_ms(item["window_start"]) >= self.published_from_ms
         )
 
 
@@ -76,7 +76,12 @@ async def list_thresholds(  # noqa: PLR0913, PLR0917 (one parameter a query para
     status: Annotated[Status | None, Query(description="Only series of this status.")] = None,
     changed_since: Annotated[
         AwareDatetime | None,
-        Query(description="Only thresholds for a window that begins then or later, RFC 3339."),
+        Query(
+            description="RFC 3339. Only thresholds for the hour that was the next one to close at this moment, or for "
+            "a later one. No series that is still published and has changed since is left out, be it by a late call or "
+            "by a training; many that have not changed are repeated, and `version` tells which. What is left out has "
+            "been silent for 30 days, is `stale`, and can only change by a training, which answers with the change."
+        ),
     ] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST, description="Most series of one page.")] = 100,
     cursor: Annotated[str, Query(description="`next_cursor` of the page before.", max_length=600)] = "",
@@ -91,7 +96,9 @@ async def list_thresholds(  # noqa: PLR0913, PLR0917 (one parameter a query para
         kind=kind,
         prefix=prefix,
         status=status,
-        changed_since_ms=None if changed_since is None else int(changed_since.timestamp() * 1000),
+        published_from_ms=None
+        if changed_since is None
+        else parts.policy.closed_before(int(changed_since.timestamp() * SECOND_MS)) * HOUR_MS,
     )
     start = _read_cursor(cursor)
     if NDJSON in request.headers.get("accept", ""):

@@ -45,7 +45,7 @@ _RESPONSES = openapi.responses(TrainedAnswer, openapi.TRAINED, 404, 409, 413, 41
 
 
 @router.post(
-    "/metrics/train/gauges/{metric}/{name}/{version}",
+    "/metrics/train/gauges/{metric}/{name}/{version:rest}",
     summary="Train a model's gauge",
     response_class=Response,
     responses=_RESPONSES,
@@ -64,7 +64,7 @@ async def train_gauge(
 
 
 @router.post(
-    "/metrics/train/{metricTypeId}/{billerId}",  # noqa: FAST003 (both are aliases of the parameters below)
+    "/metrics/train/{metricTypeId}/{billerId:rest}",  # noqa: FAST003 (both are aliases of the parameters below)
     summary="Train a biller's metric",
     response_class=Response,
     responses=_RESPONSES,
@@ -143,7 +143,7 @@ class _Training:
             kept = {row.hour: row.observation() for row in work.sifted.accepted}
             if kept != known:
                 await self._empty_outbox()
-                await parts.history.replace(subject, slug, _tuples(kept.values()))
+                await parts.history.replace(subject, slug, _tuples(kept.values()), live_from_hour=state.learned_before)
         elif work.sifted.accepted and isinstance(self.given, DataSet):
             added = {row.hour: row.observation() for row in work.sifted.accepted}
             await parts.history.add_training(subject, slug, _tuples(added.values()))
@@ -169,7 +169,10 @@ class _Training:
         return known
 
     async def _empty_outbox(self) -> None:
-        """What is on its way would otherwise arrive in the history after it was replaced."""
+        """What is on its way would be known again after the history was replaced.
+
+        A worker may have read the same windows to carry them, and write them after us; the history leaves those out.
+        """
         on_its_way = await self.parts.store.outbox([self.subject])
         if on_its_way:
             await self.parts.history.record(on_its_way)

@@ -144,7 +144,7 @@ def observed(fields: dict[str, Any]) -> Observed:
     gauges: dict[str, float] = {}
     for field, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidEventError(f"{field[:80]}: {str(value)[:80]!r} is not a number")
+            raise InvalidEventError(f"{field[:80]}: a {type(value).__name__} is not a number")
         # JSON has no NaN; a whole number of a thousand digits has no float, so it is compared as it is.
         if abs(value) > MAX_GAUGE:
             raise InvalidEventError(f"{field[:80]}: the value is beyond ±{MAX_GAUGE:g}")

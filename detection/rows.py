@@ -5,8 +5,10 @@ from dataclasses import dataclass
 
 from detection.catalogue import Metric
 from detection.errors import InvalidRowError
-from detection.events import NEWEST_MS, OLDEST_MS
+from detection.events import MAX_GAUGE, MAX_LATENCY_MS, NEWEST_MS, OLDEST_MS
 from detection.hours import HOUR_MS, parse_ms
+
+NO_SUCH_TIME = "is not in the years 2000 to 2099; numbers are milliseconds"
 
 _MOST_CALLS = 2**53
 
@@ -49,18 +51,33 @@ def checked_row(row: int, *, timestamp: object, value: object, count: object, me
 
 
 def checked_value(row: int, value: object, metric: Metric) -> float:
-    """A finite number that the metric can have; InvalidRowError for any other."""
+    """A number that a live event could have led to; InvalidRowError for any other."""
     if value is None or value == "":
         raise InvalidRowError(row, "value", "is missing")
     number = _number(value)
     if number is None or not math.isfinite(number):
-        raise InvalidRowError(row, "value", f"{_shown(value)} is not a finite number")
-    if not metric.lower <= number <= metric.upper:
-        least = f"at least {metric.lower:g}" if math.isfinite(metric.lower) else ""
-        most = f"at most {metric.upper:g}" if math.isfinite(metric.upper) else ""
-        bounds = " and ".join(bound for bound in (least, most) if bound)
-        raise InvalidRowError(row, "value", f"{number:g} cannot be: {metric} is {bounds} {metric.unit}".rstrip())
+        raise InvalidRowError(row, "value", f"{shown(value)} is not a finite number")
+    lower, upper = _bounds(metric)
+    if not lower <= number <= upper:
+        bounds = f"at least {lower:.15g} and at most {upper:.15g} {metric.unit}".rstrip()
+        raise InvalidRowError(row, "value", f"{number:g} cannot be: {metric} is {bounds}")
     return number
+
+
+def is_plausible_ms(ms: int) -> bool:
+    """Whether an event of this time would be taken."""
+    return OLDEST_MS <= ms < NEWEST_MS
+
+
+def _bounds(metric: Metric) -> tuple[float, float]:
+    """What the limits of a single event leave of the values that the metric could have."""
+    match metric.kind:
+        case "mean":
+            return max(metric.lower, 0.0), min(metric.upper, MAX_LATENCY_MS)
+        case "gauge":
+            return max(metric.lower, -MAX_GAUGE), min(metric.upper, MAX_GAUGE)
+        case "ratio":
+            return metric.lower, metric.upper
 
 
 def _checked_ms(row: int, timestamp: object) -> int:
@@ -77,14 +94,12 @@ def _checked_ms(row: int, timestamp: object) -> int:
             ms = int(text) if text.isascii() and text.isdigit() else parse_ms(text)
         except (ValueError, OverflowError):
             raise InvalidRowError(
-                row, "timestamp", f"{_shown(timestamp)} is neither RFC 3339 with an offset nor milliseconds"
+                row, "timestamp", f"{shown(timestamp)} is neither RFC 3339 with an offset nor milliseconds"
             ) from None
     else:
-        raise InvalidRowError(row, "timestamp", f"{_shown(timestamp)} is neither RFC 3339 nor whole milliseconds")
-    if not OLDEST_MS <= ms < NEWEST_MS:
-        raise InvalidRowError(
-            row, "timestamp", f"{_shown(timestamp)} is not in the years 2000 to 2099; numbers are milliseconds"
-        )
+        raise InvalidRowError(row, "timestamp", f"{shown(timestamp)} is neither RFC 3339 nor whole milliseconds")
+    if not is_plausible_ms(ms):
+        raise InvalidRowError(row, "timestamp", f"{shown(timestamp)} {NO_SUCH_TIME}")
     return ms
 
 
@@ -93,7 +108,7 @@ def _checked_count(row: int, count: object) -> int | None:
         return None
     number = _number(count)
     if number is None or not number.is_integer() or not 1 <= number <= _MOST_CALLS:
-        raise InvalidRowError(row, "count", f"{_shown(count)} is not a whole number of calls, 1 or more")
+        raise InvalidRowError(row, "count", f"{shown(count)} is not a whole number of calls, 1 or more")
     return int(number)
 
 
@@ -108,5 +123,12 @@ def _number(value: object) -> float | None:
     return None
 
 
-def _shown(value: object) -> str:
-    return repr(value)[:80]
+def shown(value: object) -> str:
+    """A value of a JSON document as a refusal names it: what holds other values may be too deep to be written out."""
+    match value:
+        case list():
+            return "an array"
+        case dict():
+            return "an object"
+        case _:
+            return repr(value)[:80]

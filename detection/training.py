@@ -107,7 +107,9 @@ def first_open(state: SubjectState, *, closed_before: int, policy: Policy) -> in
     """The first hour that is not yet the models' to learn: live events may still change it, or it is not over."""
     if state.watermark_ms < 0:
         return closed_before
-    return min(closed_before, first_open_hour(state, state.watermark_ms, policy))
+    # Windows stay open that a shorter grace period, set meanwhile, would have let be learned already: a model that was
+    # trained beyond them could not learn them any more.
+    return min(closed_before, first_open_hour(state, state.watermark_ms, policy), *state.windows)
 
 
 def train(

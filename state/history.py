@@ -24,6 +24,13 @@ _CONNECT_SECONDS: Final = 5
 _STATEMENT_SECONDS: Final = 60
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
+# Live values are written under the shared lock and a series is replaced under the exclusive one, each until its commit:
+# a replacement then sees every live value that was written before it, and every later one sees the replacement's mark.
+# One lock for all series, because a write of the worker has hundreds of subjects and replacing is rare and short.
+_LOCK: Final = int.from_bytes(b"observed", "big")
+_LOCK_SHARED: Final = "select pg_advisory_xact_lock_shared(%s)"
+_LOCK_EXCLUSIVE: Final = "select pg_advisory_xact_lock(%s)"
+
 # Rows arrive by COPY in tables that only this connection sees and that are empty again after each transaction: a
 # hundred thousand rows then take one statement. `if not exists`, because a connection pooler may hand us any session.
 _STAGING: Final = """
@@ -52,7 +59,12 @@ where (known.calls, known.errors, known.timeouts, known.latency_us, known.latenc
 """
 _UPSERT_LIVE: Final = """
 insert into observations as known (subject, metric, hour, value, count, origin)
-select subject, metric, hour, value, count, 'live' from arrived_observations order by subject, metric, hour
+select subject, metric, hour, value, count, 'live' from arrived_observations as arrived
+where not exists (
+    select from replaced_series as replaced
+    where replaced.subject = arrived.subject and replaced.metric = arrived.metric and arrived.hour < replaced.live_from
+)
+order by subject, metric, hour
 on conflict (subject, metric, hour) do update set value = excluded.value, count = excluded.count
 where known.origin = 'live' and (known.value, known.count) is distinct from (excluded.value, excluded.count)
 """
@@ -60,6 +72,10 @@ _INSERT_TRAINING: Final = """
 insert into observations (subject, metric, hour, value, count, origin)
 select subject, metric, hour, value, count, 'train' from arrived_observations order by subject, metric, hour
 on conflict (subject, metric, hour) do nothing
+"""
+_MARK_REPLACED: Final = """
+insert into replaced_series (subject, metric, live_from) values (%s, %s, %s)
+on conflict (subject, metric) do update set live_from = excluded.live_from
 """
 _READ: Final = """
 select hour, value, count, origin from observations
@@ -120,7 +136,8 @@ class History:
     async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
         """Keep these windows, by hour, and each value of them as `live`; the same again changes nothing.
 
-        A live value never takes the place of one that the model was trained with: the model learned that one.
+        A live value never takes the place of one that the model was trained with: the model learned that one. Nor does
+        one come back that was learned before its series was started over (see `replace`).
         """
         rows = [
             (str(subject), hour, window) for subject, by_hour in windows.items() for hour, window in by_hour.items()
@@ -157,6 +174,7 @@ class History:
                 ),
             )
             await connection.execute(_UPSERT_WINDOWS)
+            await connection.execute(_LOCK_SHARED, (_LOCK,))
             await connection.execute(_UPSERT_LIVE)
 
     async def read(
@@ -174,15 +192,25 @@ class History:
     async def add_training(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
         """Keep `(hour, value, count)` of a data set, except for hours that are known already."""
         async with self._transaction() as connection:
-            await self._insert_training(connection, subject, metric_slug, rows)
+            await self._stage_rows(connection, subject, metric_slug, rows)
+            await connection.execute(_INSERT_TRAINING)
 
-    async def replace(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
-        """Keep `(hour, value, count)` of a data set in place of everything that was known of the series."""
+    async def replace(
+        self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]], *, live_from_hour: int
+    ) -> None:
+        """Keep `(hour, value, count)` of a data set in place of everything that was known of the series.
+
+        Live values of hours before `live_from_hour`, below which every window was learned when the series was started
+        over, are left out from now on: a worker may have taken them out of the outbox already, and be about to write
+        them. What is learned later is of that hour or younger.
+        """
+        series = str(subject), metric_slug
         async with self._transaction() as connection:
-            await connection.execute(
-                "delete from observations where subject = %s and metric = %s", (str(subject), metric_slug)
-            )
-            await self._insert_training(connection, subject, metric_slug, rows)
+            await self._stage_rows(connection, subject, metric_slug, rows)
+            await connection.execute(_LOCK_EXCLUSIVE, (_LOCK,))
+            await connection.execute("delete from observations where subject = %s and metric = %s", series)
+            await connection.execute(_INSERT_TRAINING)
+            await connection.execute(_MARK_REPLACED, (*series, _moment(live_from_hour)))
 
     async def known_hours(self, subject: Subject, metric_slug: str) -> dict[int, Origin]:
         """The hours that the series has a value of, oldest first, with where it came from."""
@@ -200,7 +228,7 @@ class History:
         async with self._connection() as connection:
             await connection.execute("select 1")
 
-    async def _insert_training(
+    async def _stage_rows(
         self,
         connection: AsyncConnection,
         subject: Subject,
@@ -212,7 +240,6 @@ class History:
         await _copy_observations(
             connection, ((text, metric_slug, _moment(hour), float(value), count) for hour, value, count in rows)
         )
-        await connection.execute(_INSERT_TRAINING)
 
     @asynccontextmanager
     async def _transaction(self) -> AsyncIterator[AsyncConnection]:

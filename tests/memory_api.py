@@ -26,6 +26,7 @@ class MemoryHistory:
 
     def __init__(self) -> None:
         self.rows: dict[tuple[Subject, str], dict[int, Row]] = {}
+        self.live_from: dict[tuple[Subject, str], int] = {}
 
     async def read(self, subject: Subject, metric_slug: str) -> Sequence[Row]:
         return [row for _, row in sorted(self.rows.get((subject, metric_slug), {}).items())]
@@ -35,16 +36,21 @@ class MemoryHistory:
         for hour, value, count in rows:
             known.setdefault(hour, Row(hour, value, count, "train"))
 
-    async def replace(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
+    async def replace(
+        self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]], *, live_from_hour: int
+    ) -> None:
         self.rows.pop((subject, metric_slug), None)
+        self.live_from[subject, metric_slug] = live_from_hour
         await self.add_training(subject, metric_slug, rows)
 
     async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
         for subject, by_hour in windows.items():
             for hour, window in by_hour.items():
                 for value in window.values():
-                    known = self.rows.setdefault((subject, value.metric.slug), {})
-                    known.setdefault(hour, Row(hour, value.value, value.count, "live"))
+                    series = subject, value.metric.slug
+                    if hour >= self.live_from.get(series, 0):
+                        known = self.rows.setdefault(series, {})
+                        known.setdefault(hour, Row(hour, value.value, value.count, "live"))
 
     async def ping(self) -> None:
         return None

@@ -17,6 +17,7 @@ from aiokafka import AIOKafkaConsumer
 from redis.asyncio import Redis
 
 from api.app import create_app
+from api.event_log import MAX_EVENT_BYTES
 from detection.backtest import backtest
 from detection.catalogue import AVERAGE_RESPONSE_TIME
 from detection.hours import iso_hour
@@ -34,7 +35,7 @@ FIRST_HOUR = 490_000
 def settings(stack: Stack, stack_settings: Settings) -> Settings:
     migrate(stack.postgres.url)
     url = stack.valkey.url.rsplit("/", 1)[0] + f"/{DATABASE}"
-    return Settings(redis_url=url, clock="events", max_body_bytes=1_000_000)
+    return Settings(redis_url=url, clock="events", max_body_bytes=1_100_000)
 
 
 @pytest.fixture
@@ -234,11 +235,32 @@ def served(settings: Settings, unused_port: int) -> Iterator[str]:
         thread.join(20)
 
 
+async def test_the_longest_event_is_taken_by_the_broker_and_a_longer_one_refused(
+    client: httpx.AsyncClient,
+) -> None:
+    seen = {"name": f"M-{uuid4().hex[:12]}", "version": "v1", "timestamp": "2026-03-02T12:00:00Z", "drift": 0.1}
+    room = MAX_EVENT_BYTES - len(orjson.dumps({**seen, "labels": {"note": ""}}))
+    longest, longer = (orjson.dumps({**seen, "labels": {"note": "x" * (room + more)}}) for more in (0, 1))
+    taken = await client.post("/events/observations", content=longest)
+    refused = await client.post("/events/observations", content=longer)
+    assert taken.status_code == 202, taken.text
+    assert (refused.status_code, refused.json()["errors"][0]["index"]) == (413, 0)
+
+
+async def test_a_malformed_biller_id_is_named_over_a_real_socket(served: str) -> None:
+    async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=20)) as client:
+        for biller_id in ("", "a/b", "a%2Fb", "B1%0A"):
+            for verb in ("predict", "train"):
+                response = await client.post(f"{served}/metrics/{verb}/1/{biller_id}", json={"rows": []})
+                assert response.status_code == 422, (verb, biller_id)
+                assert [error["field"] for error in response.json()["errors"]] == ["billerId"]
+
+
 async def test_a_body_that_is_too_large_is_refused_over_a_real_socket(served: str) -> None:
     path = f"{served}/metrics/train/1/B1"
     async with httpx.AsyncClient(transport=httpx.AsyncHTTPTransport(retries=20)) as client:
         alive = await client.get(f"{served}/healthz")
-        plain = await client.post(path, content=bytes(1_000_001))
+        plain = await client.post(path, content=bytes(1_100_001))
         bomb = await client.post(path, content=gzip.compress(bytes(200_000_000)), headers={"Content-Encoding": "gzip"})
     assert alive.status_code == 200
     assert (plain.status_code, bomb.status_code) == (413, 413)

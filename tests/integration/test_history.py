@@ -4,6 +4,7 @@ import asyncio
 import math
 import struct
 from collections.abc import AsyncIterator, Iterator
+from datetime import UTC, datetime
 from itertools import count
 from urllib.parse import urlsplit
 
@@ -107,11 +108,56 @@ async def test_training_leaves_the_hours_that_are_known(history: History) -> Non
 async def test_replacing_a_series_leaves_the_others_alone(history: History) -> None:
     await history.record(windows())
     others = await history.read(B1, "error-rate")
-    await history.replace(B1, SLUG, [(FIRST_HOUR + 9, 3.0, 4)])
+    await history.replace(B1, SLUG, [(FIRST_HOUR + 9, 3.0, 4)], live_from_hour=FIRST_HOUR)
     assert await history.read(B1, SLUG) == [Row(FIRST_HOUR + 9, 3.0, 4, "train")]
     assert await history.read(B1, "error-rate") == others
-    await history.replace(B1, SLUG, [])
+    await history.replace(B1, SLUG, [], live_from_hour=FIRST_HOUR)
     assert await history.read(B1, SLUG) == []
+
+
+async def test_what_was_learned_before_a_series_was_replaced_does_not_come_back(history: History) -> None:
+    on_its_way = windows(5)
+    await history.record(windows(2))
+    await history.replace(B1, SLUG, [(FIRST_HOUR + 1, 42.0, 7)], live_from_hour=FIRST_HOUR + 3)
+    await history.record(on_its_way)
+    kept = {FIRST_HOUR + 1: "train", FIRST_HOUR + 3: "live", FIRST_HOUR + 4: "live"}
+    assert await history.known_hours(B1, SLUG) == kept
+    assert len(await history.read(B1, "error-rate")) == 5
+    await history.replace(B1, SLUG, [], live_from_hour=FIRST_HOUR + 5)
+    await history.record(on_its_way)
+    assert await history.known_hours(B1, SLUG) == {}
+
+
+async def test_a_series_is_replaced_only_after_what_is_being_written_is_there(history: History, database: str) -> None:
+    """The worker's transaction has written the series' first hours, and waits for a lock that we hold on the last."""
+    async with await psycopg.AsyncConnection.connect(database) as blocker:
+        await blocker.execute(
+            "insert into observations values (%s, 'timeout-error-rate', %s, 1, 1, 'live')",
+            (str(B1), datetime.fromtimestamp((FIRST_HOUR + 2) * 3600, UTC)),
+        )
+        recording = asyncio.create_task(history.record(windows()))
+        await waiting(database, sessions=1)
+        replacing = asyncio.create_task(
+            history.replace(B1, SLUG, [(FIRST_HOUR + 9, 3.0, 4)], live_from_hour=FIRST_HOUR + 5)
+        )
+        await waiting(database, sessions=2, unless=replacing)
+        await blocker.rollback()
+        await asyncio.gather(recording, replacing)
+    assert await history.known_hours(B1, SLUG) == {FIRST_HOUR + 9: "train"}
+    assert len(await history.read(B1, "timeout-error-rate")) == 3
+
+
+async def waiting(url: str, *, sessions: int, unless: "asyncio.Task[None] | None" = None) -> None:
+    """Until so many sessions of the history wait for a lock, or the task is done without."""
+    async with asyncio.timeout(20), await psycopg.AsyncConnection.connect(url, autocommit=True) as connection:
+        while unless is None or not unless.done():
+            cursor = await connection.execute(
+                "select count(*) from pg_stat_activity where datname = current_database()"
+                " and application_name = 'tidemark' and wait_event_type = 'Lock'"
+            )
+            if await cursor.fetchone() == (sessions,):
+                return
+            await asyncio.sleep(0.02)
 
 
 async def test_hours_are_read_in_order_from_one_to_before_another(history: History) -> None:
@@ -159,7 +205,7 @@ async def test_a_data_set_that_breaks_off_leaves_everything_as_it_was(history: H
         raise InvalidRowError(2, "value", "is missing")
 
     with pytest.raises(InvalidRowError):
-        await history.replace(B1, SLUG, breaking_off())
+        await history.replace(B1, SLUG, breaking_off(), live_from_hour=FIRST_HOUR)
     assert await history.read(B1, SLUG) == [Row(FIRST_HOUR, 1.0, 1, "train")]
 
 
@@ -196,7 +242,7 @@ async def test_a_server_that_is_away_is_a_dependency_error() -> None:
             history.record(windows()),
             history.read(B1, SLUG),
             history.add_training(B1, SLUG, [(1, 1.0, 1)]),
-            history.replace(B1, SLUG, []),
+            history.replace(B1, SLUG, [], live_from_hour=FIRST_HOUR),
             history.known_hours(B1, SLUG),
         ]
         results = await asyncio.gather(*calls, return_exceptions=True)

@@ -18,8 +18,9 @@ from detection.hours import iso, parse_ms
 from detection.policy import Policy
 from local.stack import Stack
 from state.redis_store import RedisStore
+from stream.buffer import CALLS
 from stream.decoding import Record
-from stream.pipeline import CALLS, Pipeline
+from stream.pipeline import Pipeline
 from tests import worker
 
 pytestmark = pytest.mark.debian

@@ -7,6 +7,7 @@ from typing import Any
 import orjson
 import pytest
 
+from api.event_log import MAX_EVENT_BYTES
 from tests.memory_api import MemoryApi, memory_api
 
 CALL = {"biller_id": "B1", "timestamp": "2026-03-02T12:00:00Z", "latency_ms": 184.2, "outcome": "ok"}
@@ -97,6 +98,23 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
     assert [one.status_code for one in (plain, packed, many, table)] == [413, 413, 413, 415]
 
 
+async def test_an_event_that_no_broker_takes_is_refused_by_its_index_and_none_is_sent() -> None:
+    long = orjson.dumps({**OBSERVATION, "labels": {"note": "x" * MAX_EVENT_BYTES}})
+    async with memory_api() as api:
+        listed = await send(api, b"[%s,%s]" % (orjson.dumps(OBSERVATION), long), to="observations")
+        line = await send(api, orjson.dumps(OBSERVATION) + b"\n" + long, to="observations", **NDJSON)
+        single = await send(api, long, to="observations")
+        assert api.log.events == []
+        room = MAX_EVENT_BYTES - len(orjson.dumps({**OBSERVATION, "labels": {"note": ""}}))
+        longest = orjson.dumps({**OBSERVATION, "labels": {"note": "x" * room}})
+        taken = await send(api, longest, to="observations")
+    for response, index in ((listed, 1), (line, 1), (single, 0)):
+        assert response.status_code == 413
+        assert response.json()["type"] == "urn:tidemark:problem:too-large"
+        assert [(one["index"], one["field"]) for one in response.json()["errors"]] == [(index, "event")]
+    assert taken.status_code == 202
+
+
 async def test_without_a_broker_the_caller_is_told_to_come_back() -> None:
     async with memory_api() as api:
         api.log.is_away = True
@@ -120,10 +138,13 @@ async def test_requests_are_counted_by_the_template_of_their_path() -> None:
     async with memory_api() as api:
         await api.client.post("/metrics/predict/1/B1")
         await api.client.post("/metrics/predict/1/B2")
+        await api.client.post("/metrics/predict/gauges/drift/Mistral/v1")
         await api.client.get("/B3")
         text = (await api.client.get("/metrics")).text
     path = "/metrics/predict/{metricTypeId}/{billerId}"
     assert f'tidemark_http_requests_total{{method="POST",route="{path}",status="200"}} 2.0' in text
+    gauges = "/metrics/predict/gauges/{metric}/{name}/{version}"
+    assert f'tidemark_http_requests_total{{method="POST",route="{gauges}",status="200"}} 1.0' in text
     assert 'tidemark_http_requests_total{method="GET",route="unmatched",status="404"} 1.0' in text
     assert 'tidemark_series{status="ready"} 0.0' in text
     assert "B3" not in text

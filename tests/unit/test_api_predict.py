@@ -167,6 +167,12 @@ async def test_a_sample_is_judged_and_then_thought_of_as_seen() -> None:
         ({"value": 1.0, "timestamp": iso_hour(NOW_HOUR - 1)}, "sample.timestamp"),
         ({"value": 1.0, "timestamp": iso_hour(NOW_HOUR + 5000)}, "sample.timestamp"),
         ({"value": 1.0, "timestamp": "2026-03-02T12:00:00"}, "sample.timestamp"),
+        ({"value": 1.0, "timestamp": 10**17}, "sample.timestamp"),
+        ({"value": 1.0, "timestamp": 7}, "sample.timestamp"),
+        ({"value": 1.0, "timestamp": "9999-12-31T23:30:00-10:00"}, "sample.timestamp"),
+        ({"value": 1.0, "timestamp": "0001-01-01T00:00:00+23:00"}, "sample.timestamp"),
+        ({"value": 1e308}, "sample.value"),
+        ({"value": 3_600_000.1}, "sample.value"),
         ({"value": -1.0}, "sample.value"),
         ({"value": "many"}, "sample.value"),
         ({"count": 1}, "sample.value"),
@@ -201,6 +207,14 @@ async def test_many_series_are_answered_in_the_order_of_the_items() -> None:
     assert wrong.status_code == 404
     assert (wrong.json()["errors"][0]["index"], wrong.json()["errors"][0]["field"]) == (2, "metricTypeId")
     assert many.status_code == 422
+
+
+async def test_a_sample_beyond_what_a_live_observation_can_be_is_refused() -> None:
+    path = "/metrics/predict/gauges/drift/Mistral/v1"
+    async with memory_api() as api:
+        refused = [await api.client.post(path, json={"sample": {"value": value}}) for value in (1.1e15, -1.1e15)]
+        taken = await api.client.post(path, json={"sample": {"value": -1e15}})
+    assert [one.status_code for one in (*refused, taken)] == [422, 422, 200]
 
 
 async def test_a_gauge_that_was_never_seen_is_answered_with_the_prior() -> None:

@@ -72,19 +72,107 @@ async def test_a_malformed_biller_id_names_its_field() -> None:
     assert [error["field"] for error in response.json()["errors"]] == ["billerId"]
 
 
-async def test_what_nobody_foresaw_is_a_problem_without_internals() -> None:
+@pytest.mark.parametrize("verb", ["predict", "train"])
+@pytest.mark.parametrize(
+    "biller_id", ["", "a/b", "a%2Fb", "a/", "/", "%2F", "a/%0Ab", "B1%0A", "B1%20", "%FF", "a" * 129]
+)
+async def test_a_biller_id_that_no_path_can_hold_is_refused_by_its_name(verb: str, biller_id: str) -> None:
+    async with memory_api() as api:
+        response = await api.client.post(f"/metrics/{verb}/1/{biller_id}", json={"rows": []})
+        without_it = await api.client.post(f"/metrics/{verb}/1")
+        assert api.dump() == {}
+    assert response.status_code == 422
+    assert response.json()["type"] == "urn:tidemark:problem:invalid-subject"
+    assert [error["field"] for error in response.json()["errors"]] == ["billerId"]
+    assert without_it.status_code == 404
+
+
+@pytest.mark.parametrize("verb", ["predict", "train"])
+async def test_a_version_with_a_slash_is_refused_by_its_name(verb: str) -> None:
+    async with memory_api() as api:
+        responses = [
+            await api.client.post(f"/metrics/{verb}/gauges/drift/Mistral/{version}", json={"rows": []})
+            for version in ("", "v/1", "v%2F1")
+        ]
+        no_version = await api.client.post(f"/metrics/{verb}/gauges/drift/Mistral", json={"rows": []})
+    for response in responses:
+        assert response.status_code == 422
+        assert [error["field"] for error in response.json()["errors"]] == ["version"]
+    assert no_version.status_code == 404
+    assert "'gauges' is no metric type" in no_version.json()["detail"]
+
+
+_DEEP = {depth: b"[" * depth + b"]" * depth for depth in (900, 980, 1000, 100_000)}
+
+
+@pytest.mark.parametrize("deep", _DEEP.values(), ids=map(str, _DEEP))
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/metrics/predict/1/B1", b"%s"),
+        ("/metrics/predict/1/B1", b'{"sample": {"value": %s}}'),
+        ("/metrics/predict/1/B1", b'{"sample": {"value": 1, "timestamp": %s}}'),
+        ("/metrics/predict", b'{"items": [{"metricTypeId": 1, "billerId": %s}]}'),
+        ("/metrics/train/1/B1", b"%s"),
+        ("/metrics/train/1/B1", b'{"rows": [{"timestamp": %s, "value": 1}]}'),
+        ("/metrics/train/1/B1", b'{"rows": [{"timestamp": "2026-03-02T00:00:00Z", "value": %s}]}'),
+        ("/metrics/train/1/B1", b'{"rows": [{"timestamp": "2026-03-02T00:00:00Z", "value": 1, "count": {"a": %s}}]}'),
+        ("/metrics/train/1/B1", b'{"calls": [{"biller_id": %s, "timestamp": 1772452800000, "latency_ms": 1}]}'),
+        ("/metrics/train/1/B1", b'{"calls": [{"timestamp": %s, "latency_ms": 1, "outcome": "ok"}]}'),
+        ("/metrics/train/1/B1", b'{"source": "history", "from": %s}'),
+        ("/metrics/train/1/B1", b'{"source": "history", "to": {"a": %s}}'),
+        ("/metrics/train/1/B1", b'{"source": %s}'),
+        ("/events/calls", b"%s"),
+        ("/events/calls", b'{"calls": [{"biller_id": "B1", "timestamp": %s, "latency_ms": 1, "outcome": "ok"}]}'),
+        ("/events/calls", b'{"biller_id": "B1", "timestamp": 1772452800000, "latency_ms": 1, "outcome": %s}'),
+        ("/events/observations", b'{"name": "M", "version": "v1", "timestamp": 1772452800000, "drift": %s}'),
+        ("/events/observations", b'{"name": %s, "version": "v1", "timestamp": 1772452800000, "drift": 1}'),
+    ],
+)
+@pytest.mark.parametrize("media_type", ["application/json", "application/x-ndjson"])
+async def test_what_is_nested_deep_is_refused(path: str, body: bytes, deep: bytes, media_type: str) -> None:
+    async with memory_api() as api:
+        response = await api.client.post(path, content=body % deep, headers={"Content-Type": media_type})
+        assert api.dump() == {}
+        assert api.log.events == []
+    assert response.status_code in {413, 415, 422}, response.text
+    assert response.headers["content-type"] == "application/problem+json"
+
+
+async def test_an_observation_that_is_just_not_too_deep_to_be_decoded_is_refused() -> None:
+    """Which depth that is depends on the stack of calls, so all that it can be are in one body."""
+    event = b'{"name": "M", "version": "v1", "timestamp": 1772452800000, "drift": %s1%s}'
+    body = b"\n".join(event % (b'{"a":' * depth, b"}" * depth) for depth in range(800, 1100))
+    async with memory_api() as api:
+        response = await api.client.post(
+            "/events/observations", content=body, headers={"Content-Type": "application/x-ndjson"}
+        )
+    assert response.status_code == 422
+    assert response.json()["detail"].startswith("300 of the events are refused")
+
+
+@pytest.mark.parametrize(
+    ("path", "stored"),
+    [
+        ("/metrics/predict/1/B1", "Nothing of this request was stored"),
+        ("/metrics/train/1/B1", "may be in the history; the same request again completes it"),
+        ("/events/calls", "may have been taken; what is sent again is counted again"),
+    ],
+)
+async def test_what_nobody_foresaw_is_a_problem_without_internals(path: str, stored: str) -> None:
     app = FastAPI()
     problems.install(app)
 
-    @app.get("/")
+    @app.get(path)
     async def broken() -> None:
         raise RuntimeError("the password is hunter2")
 
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with httpx.AsyncClient(transport=transport, base_url="http://tidemark") as client:
-        response = await client.get("/")
+        response = await client.get(path)
     assert response.status_code == 500
     assert response.json()["type"] == "urn:tidemark:problem:internal"
+    assert stored in response.json()["detail"]
     assert "hunter2" not in response.text
 
 

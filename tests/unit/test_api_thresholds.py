@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from detection.hours import HOUR_MS, MINUTE_MS, iso_hour
+from detection.hours import HOUR_MS, MINUTE_MS, iso, iso_hour
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
 from detection.windows import NANO, CallWindow, GaugeSum, GaugeWindow, Window
@@ -80,9 +80,40 @@ async def test_filters_leave_what_was_asked_for() -> None:
         assert len(await listed(api, status="learning")) == 9
         assert await listed(api, status="stale") == []
         assert len(await listed(api, changed_since=iso_hour(NOW_HOUR))) == 16
-        assert await listed(api, changed_since=iso_hour(NOW_HOUR + 1)) == []
+        assert await listed(api, changed_since="2026-03-02T13:01:00Z") == []
         api.now_ms += 5 * HOUR_MS
         assert len(await listed(api, status="stale")) == 16
+
+
+async def test_nothing_that_is_still_published_changes_unseen() -> None:
+    """A correction in an hour's first minute is published for the hour before; a training for the current hour."""
+    async with memory_api() as api:
+        await populate(api)
+        seen = {(one["subject"], one["metric"]): one["version"] for one in await listed(api)}
+        asked = [iso(NOW_HOUR * HOUR_MS + ms) for ms in (0, 1, 29 * MINUTE_MS, HOUR_MS - 1, HOUR_MS, HOUR_MS + 30_000)]
+        asked += ["0001-01-01T00:00:00+23:00", "2026-03-02T14:15:00+02:00"]
+        path = "/metrics/train/1/B1"
+        row = {"timestamp": iso_hour(NOW_HOUR - 200), "value": 1.0}
+        assert (await api.client.post(path, json={"rows": [row]})).status_code == 200
+        api.now_ms = (NOW_HOUR + 1) * HOUR_MS + 40_000
+        for since in asked:
+            changed = await listed(api, changed_since=since)
+            versions = {(one["subject"], one["metric"]): one["version"] for one in changed}
+            assert versions.keys() == seen.keys()
+            assert versions["biller:B1", SLUGS[0]] != seen["biller:B1", SLUGS[0]]
+        api.now_ms += MINUTE_MS
+        assert await listed(api, changed_since=iso((NOW_HOUR + 1) * HOUR_MS + MINUTE_MS)) == []
+
+
+async def test_a_series_that_is_no_longer_published_is_not_listed_as_changed() -> None:
+    async with memory_api() as api:
+        await live(api, Subject.biller("B1"), 60)
+        state = (await api.store.load([Subject.biller("B1")]))[Subject.biller("B1")]
+        api.now_ms += 40 * 24 * HOUR_MS
+        state.publish(api.now_ms, api.settings.policy())
+        assert await api.store.save([state]) == []
+        assert {one["status"] for one in await listed(api)} == {"stale"}
+        assert await listed(api, changed_since=iso(api.now_ms)) == []
 
 
 async def test_a_stream_gives_every_series_on_its_own_line() -> None:
@@ -120,3 +151,16 @@ async def test_the_page_shows_thresholds_and_escapes_what_it_shows() -> None:
     assert "http://" not in page.text
     assert "https://" not in page.text
     assert "default-src 'none'" in page.headers["content-security-policy"]
+
+
+async def test_the_page_calls_normal_only_what_can_be_judged() -> None:
+    async with memory_api() as api:
+        await live(api, Subject.biller("B1"), 60)
+        ready = (await api.client.get("/")).text
+        await live(api, Subject.biller("B2"), 3)
+        mixed = (await api.client.get("/")).text
+        api.now_ms += 5 * HOUR_MS
+        stale = (await api.client.get("/")).text
+    assert [page.count("<td class='flag'>normal</td>") for page in (ready, mixed, stale)] == [3, 3, 0]
+    assert [page.count("<td class='flag'>learning</td>") for page in (ready, mixed, stale)] == [0, 3, 0]
+    assert [page.count("<td class='flag'>no data</td>") for page in (ready, mixed, stale)] == [0, 0, 6]

@@ -12,8 +12,8 @@ from detection.errors import DependencyError
 from detection.hours import HOUR_MS, iso_hour
 from detection.rows import Observation
 from detection.subject import Subject
-from detection.subject_state import Arrivals, SubjectState
-from detection.windows import CallWindow
+from detection.subject_state import Arrivals, SubjectState, first_open_hour
+from detection.windows import CallWindow, Window
 from state.history import Row
 from tests.memory_api import NOW_HOUR, NOW_MS, MemoryApi, memory_api
 
@@ -185,6 +185,57 @@ async def test_live_windows_and_training_meet_in_one_fold() -> None:
     assert open_rows.status_code == 422
     assert "still open" in open_rows.json()["errors"][0]["reason"]
     assert (learned["duplicate"], learned["is_changed"]) == (9, False)
+
+
+async def live(api: MemoryApi, given: list[Observation]) -> None:
+    """The biller's hours as they come from the stream, late ones left out; the learned ones are in the outbox."""
+    policy = api.settings.policy()
+    state = (await api.store.load([B1])).get(B1) or SubjectState(B1)
+    first = first_open_hour(state, state.watermark_ms, policy)
+    windows: dict[int, Window] = {
+        one.hour: CallWindow(one.count, 0, 0, round(one.value * 1000) * one.count) for one in given if one.hour >= first
+    }
+    state.absorb(Arrivals(watermark_ms=(given[-1].hour + 1) * HOUR_MS, windows=windows))
+    state.learn(policy)
+    state.publish(NOW_MS, policy)
+    assert await api.store.save([state]) == []
+
+
+async def test_a_worker_that_read_the_outbox_before_the_series_was_replaced_brings_nothing_back() -> None:
+    given = observations()
+    async with memory_api() as api, memory_api() as fresh:
+        await live(api, given[:-2])
+        on_its_way = await api.store.outbox([B1])
+        replaced = rows()[10:20]
+        await train(api, replaced, mode="replace")
+        await train(fresh, replaced)
+        await api.history.record(on_its_way)
+        assert [row.hour for row in await api.history.read(B1, SLUG)] == [one.hour for one in given[10:20]]
+        assert len(await api.history.read(B1, "error-rate")) == 69
+        assert not (await train(api, replaced))["is_changed"]
+        assert await stored_model(api) == await stored_model(fresh)
+        await live(api, given[-2:])
+        await api.history.record(await api.store.outbox([B1]))
+        assert [row.origin for row in await api.history.read(B1, SLUG)] == ["train"] * 10 + ["live"] * 2
+
+
+async def test_training_again_changes_nothing_when_a_live_call_came_for_an_hour_that_was_trained() -> None:
+    """The biller's other metrics have not learned that hour, and this one does not know a second value of it."""
+    given = observations()
+    strays = [Observation(given[10].hour + 1, 900.0, 1), Observation(given[-3].hour, 900.0, 1)]
+    async with memory_api() as api:
+        await train(api, [row for at, row in enumerate(rows()[:-2]) if at != 11])
+        trained = await stored_model(api)
+        await live(api, [*strays, given[-2]])
+        await live(api, given[-2:])
+        await api.history.record(await api.store.outbox([B1]))
+        before = api.dump()
+        again = await train(api, [row for at, row in enumerate(rows()[:-2]) if at != 11])
+        from_history = (await api.client.post(PATH, json={"source": "history"})).json()
+        assert trained != await stored_model(api)
+        assert api.dump() == before
+    assert (again["accepted"], again["duplicate"], again["is_changed"]) == (0, 69, False)
+    assert not from_history["is_changed"]
 
 
 async def test_bad_rows_are_listed_and_the_good_ones_taken() -> None:

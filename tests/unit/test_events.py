@@ -45,6 +45,13 @@ def test_what_is_no_observation_is_refused_by_the_name_of_its_field(field: str, 
         decode_observation(payload)
 
 
+@pytest.mark.parametrize("depth", range(900, 1100, 9))
+def test_a_nested_value_is_refused_however_deep_it_is(depth: int) -> None:
+    payload = json.dumps(OBSERVATION)[:-1].encode() + b', "deep": ' + b"[" * depth + b"]" * depth + b"}"
+    with pytest.raises(InvalidEventError):
+        decode_observation(payload)
+
+
 @pytest.mark.parametrize("payload", [b"", b"[]", b"{}", b"null", b"[" * 5000, b'{"calls":' * 2000, b"\xff"])
 def test_what_is_no_event_at_all_is_refused(payload: bytes) -> None:
     with pytest.raises(InvalidEventError):

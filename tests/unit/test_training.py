@@ -3,16 +3,17 @@
 import pytest
 
 from detection.backtest import backtest
-from detection.catalogue import AVERAGE_RESPONSE_TIME, ERROR_RATE, TIMEOUT_ERROR_RATE, gauge
+from detection.catalogue import AVERAGE_RESPONSE_TIME, ERROR_RATE, TIMEOUT_ERROR_RATE, Metric, gauge
 from detection.errors import InvalidRowError
 from detection.estimate import Scored
-from detection.events import CallEvent
+from detection.events import MAX_GAUGE, MAX_LATENCY_MS, CallEvent
 from detection.policy import Policy
-from detection.rows import Observation, Row, checked_row
+from detection.rows import Observation, Row, checked_row, checked_value
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.training import Sifted, first_open, fold, rows_of_calls, sift, train
+from detection.windows import CallWindow
 
 POLICY = Policy()
 METRIC = AVERAGE_RESPONSE_TIME
@@ -80,6 +81,8 @@ def test_windows_are_open_from_the_first_hour_that_live_events_may_still_change(
     assert first_open(silent, closed_before=START, policy=POLICY) == START
     live = SubjectState(Subject.biller("B1"), watermark_ms=START * 3_600_000 + 60_000)
     assert first_open(live, closed_before=START, policy=POLICY) == START - 1
+    live.windows[START - 9] = CallWindow(calls=1)
+    assert first_open(live, closed_before=START, policy=POLICY) == START - 9
 
 
 def test_older_rows_are_rejected_where_the_history_has_lost_what_the_model_learned() -> None:
@@ -186,6 +189,10 @@ def test_calls_are_counted_to_hours_as_live_ones_are() -> None:
         ("value", []),
         ("value", 10**400),
         ("value", -1.0),
+        ("value", 1e308),
+        ("value", "3600000.5"),
+        ("timestamp", [[]]),
+        ("count", {"a": []}),
         ("count", 0),
         ("count", 1.5),
         ("count", "-3"),
@@ -198,6 +205,20 @@ def test_a_row_that_cannot_be_read_names_its_field(field: str, given: object) ->
     with pytest.raises(InvalidRowError) as refused:
         checked_row(7, **(good | {field: given}), metric=METRIC)
     assert (refused.value.row, refused.value.field) == (7, field)
+
+
+@pytest.mark.parametrize("metric", [gauge("drift"), gauge("prediction_accuracy")])
+def test_a_row_of_a_gauge_has_the_limits_of_a_live_observation(metric: Metric) -> None:
+    for value in (MAX_GAUGE, -MAX_GAUGE):
+        assert checked_value(1, value, metric) == value
+        with pytest.raises(InvalidRowError, match=r"at least -1e\+15 and at most 1e\+15"):
+            checked_value(1, value * 1.001, metric)
+
+
+def test_a_row_of_a_response_time_has_the_limits_of_a_live_call() -> None:
+    assert checked_value(1, MAX_LATENCY_MS, METRIC) == MAX_LATENCY_MS
+    with pytest.raises(InvalidRowError, match="at least 0 and at most 3600000 ms"):
+        checked_value(1, MAX_LATENCY_MS * 1.001, METRIC)
 
 
 def test_a_rate_above_100_percent_is_refused() -> None:
