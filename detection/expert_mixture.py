@@ -1,6 +1,7 @@
 """Weights of experts that are right by turns, learned from their losses alone."""
 
 _SLOW, _QUICK = 0.998, 0.97  # discounts an hour: memories of three weeks and of a day and a half
+_LEAST = 1e-290  # what decays below it counts as zero: the reciprocal of a subnormal number is infinite
 
 
 class ExpertMixture:
@@ -41,9 +42,9 @@ class ExpertMixture:
                 quick_total += weight
                 quick_sum += weight * opinion
         # Equal weights while no regret is positive.
-        if slow_total <= 0.0:
+        if slow_total <= _LEAST:
             slow, slow_total, slow_sum = [1.0] * len(opinions), float(len(opinions)), sum(opinions)
-        if quick_total <= 0.0:
+        if quick_total <= _LEAST:
             quick, quick_total, quick_sum = [1.0] * len(opinions), float(len(opinions)), sum(opinions)
         half_slow, half_quick = 0.5 / slow_total, 0.5 / quick_total
         weights = [half_slow * a + half_quick * b for a, b in zip(slow, quick)]  # noqa: B905
@@ -58,7 +59,7 @@ class ExpertMixture:
         if n > 20 and error > 3.0 * loss:
             error = 3.0 * loss
         loss = self.loss = loss + (rate if rate > 0.01 else 0.01) * (error - loss)
-        if loss <= 0.0:
+        if loss <= _LEAST:
             return
         unit = 1.0 / loss
         slow_slope = unit if slow_mix > y else -unit if slow_mix < y else 0.0

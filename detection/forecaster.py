@@ -16,6 +16,7 @@ from detection.season import HOURS_OF_WEEK
 from detection.seasonal_model import SeasonalModel
 
 _LARGEST = 1e30  # values are cut here, so that their squares stay finite
+_SMALLEST = 1e-30  # and what is nearer to zero than this is zero, so that their squares do not vanish
 _CLAIM_NAMES = ("threshold", "upper", "lower")
 
 
@@ -124,6 +125,7 @@ class SeasonalForecaster(Forecaster):
         self._memo = None
         y = self._bounded(float(y))
         y = -_LARGEST if y < -_LARGEST else _LARGEST if y > _LARGEST else y
+        y = y if y <= -_SMALLEST or y >= _SMALLEST else 0.0
         self._model.learn_one(y, outlook)
 
     def skip(self, hours: int = 1) -> None:
