@@ -70,6 +70,7 @@ class SeasonalForecaster(Forecaster):
         claims = (Claim(side, coverage), Claim(1, half), Claim(-1, half))
         is_log = lower > -math.inf
         self._model = SeasonalModel(claims, base=lower if is_log else 0.0, is_log=is_log)
+        self._is_threshold_outside = coverage > 0.5 + 0.5 * interval
         self._memo: Outlook | None = None  # of the hour at the cursor; never part of the state
 
     @property
@@ -94,11 +95,18 @@ class SeasonalForecaster(Forecaster):
         outlook = self._outlook(slot)
         beyond, above, below = outlook.distances
         location = outlook.location
+        # Two quantiles of one distribution do not cross; where those that are tracked apart do, in order they are
+        # never worse (Chernozhukov, Fernandez-Val, Galichon 2010, "Quantile and probability curves without crossing").
+        is_above = self.direction == "above"
+        side = above if is_above else below
+        if (beyond < side) == self._is_threshold_outside:
+            beyond, side = side, beyond
+        above, below = (side, below) if is_above else (above, side)
         return Prediction(
             self._bounded(location),
             self._bounded(location - below),
             self._bounded(location + above),
-            self._bounded(location + beyond if self.direction == "above" else location - beyond),
+            self._bounded(location + beyond if is_above else location - beyond),
         )
 
     def forecast(self, horizon: int, xs: list[dict[str, Any]] | None = None) -> list[float]:

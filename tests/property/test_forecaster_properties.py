@@ -135,3 +135,12 @@ def test_a_copy_lives_on_its_own(past: History, future: History) -> None:
     twin = fold(model.copy(), future)
     assert json.dumps(model.to_state()) == before
     assert fold(model, future).to_state() == twin.to_state()
+
+
+@settings(max_examples=60, deadline=None)
+@given(histories())
+def test_the_threshold_and_the_band_never_cross(past: History) -> None:
+    above = fold(SeasonalForecaster(**POSITIVE), past).predict()
+    assert above.threshold >= above.upper
+    below = fold(SeasonalForecaster(**(POSITIVE | {"direction": "below"})), past).predict()
+    assert below.threshold <= below.lower
