@@ -1,5 +1,6 @@
 """What a request handler works with: the store, the history, the event log, and the clock that the settings name."""
 
+import asyncio
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -7,13 +8,16 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from fastapi import Request
+from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from api.event_log import EventLog, KafkaLog
+from detection.errors import DependencyError
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.windows import Window
 from settings import Settings
 from state.history import History, Row
+from state.migrate import migrate
 from state.redis_store import RedisStore
 from state.store import StateStore
 
@@ -70,6 +74,10 @@ class Connections:
             self._asked_at = now
         return self._event_ms
 
+    def begun_ms(self, shown_ms: int) -> int:
+        """What the clock shows, or the wall clock while a stream that has its own has not begun."""
+        return shown_ms if shown_ms >= 0 else self.wall_ms()
+
 
 Connect = Callable[[Settings], AbstractAsyncContextManager[Connections]]
 
@@ -82,12 +90,24 @@ async def connected(settings: Settings) -> AsyncIterator[Connections]:
     history = History(settings.postgres_url.get_secret_value())
     log = KafkaLog(settings)
     await history.open()
+    preparing = asyncio.create_task(_prepare(settings.postgres_url.get_secret_value()))
     try:
         yield Connections(settings, policy, store, history, log)
     finally:
+        preparing.cancel()
+        await asyncio.gather(preparing, return_exceptions=True)
         await log.close()
         await history.close()
         await store.aclose()
+
+
+async def _prepare(postgres_url: str) -> None:
+    """Bring the history's tables to the newest schema as soon as PostgreSQL answers; a worker may have been first."""
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=10)
+    ):
+        with attempt:
+            await asyncio.to_thread(migrate, postgres_url)
 
 
 def connections(request: Request) -> Connections:

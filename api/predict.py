@@ -80,7 +80,7 @@ async def predict_many(request: Request) -> Response:
             subject,
             metric,
             _published(answers.get(subject, {}).get(metric.slug))
-            or prior_fields(subject, metric, clock_ms=clock_ms, policy=parts.policy),
+            or prior_fields(subject, metric, clock_ms=parts.begun_ms(clock_ms), policy=parts.policy),
             minutes=minutes.get(subject, {}),
             clock_ms=clock_ms,
         )
@@ -93,7 +93,7 @@ async def answer(parts: Connections, subject: Subject, metric: Metric) -> dict[s
     """What is published of a series now; the prior of its metric when it was never seen."""
     found, minutes = await parts.store.glance(subject, metric.slug)
     clock_ms = await parts.clock_ms()
-    fields = _published(found) or prior_fields(subject, metric, clock_ms=clock_ms, policy=parts.policy)
+    fields = _published(found) or prior_fields(subject, metric, clock_ms=parts.begun_ms(clock_ms), policy=parts.policy)
     return prediction(subject, metric, fields, minutes=minutes, clock_ms=clock_ms)
 
 

@@ -11,9 +11,12 @@ from uuid import uuid4
 
 import httpx
 import orjson
+import psycopg
 import pytest
 import uvicorn
 from aiokafka import AIOKafkaConsumer
+from psycopg import sql
+from pydantic import SecretStr
 from redis.asyncio import Redis
 
 from api.app import create_app
@@ -25,6 +28,7 @@ from detection.rows import Observation
 from local.stack import Stack
 from settings import Settings
 from state.migrate import migrate
+from tests.worker import eventually
 
 # A database of our own on the shared server.
 DATABASE = 7
@@ -53,6 +57,25 @@ async def client(settings: Settings, redis: Redis) -> AsyncIterator[httpx.AsyncC
         httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tidemark") as client,
     ):
         yield client
+
+
+async def test_an_api_that_starts_first_makes_the_tables_of_the_history(stack: Stack, settings: Settings) -> None:
+    name = f"fresh_{uuid4().hex}"
+    with psycopg.connect(stack.postgres.url, autocommit=True) as connection:
+        connection.execute(sql.SQL("create database {}").format(sql.Identifier(name)))
+    url = stack.postgres.url.rsplit("/", 1)[0] + f"/{name}"
+    app = create_app(settings.model_copy(update={"postgres_url": SecretStr(url)}))
+    async with (
+        app.router.lifespan_context(app),
+        httpx.AsyncClient(transport=httpx.ASGITransport(app), base_url="http://tidemark") as client,
+    ):
+        rows = {"rows": [{"timestamp": iso_hour(FIRST_HOUR), "value": 5.0, "count": 3}]}
+
+        async def refused() -> str:
+            answer = await client.post(f"/metrics/train/1/{name}", json=rows)
+            return "" if answer.status_code == 200 else answer.text
+
+        await eventually(refused, within_seconds=30)
 
 
 @pytest.fixture

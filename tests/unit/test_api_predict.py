@@ -145,6 +145,14 @@ async def test_the_clock_of_recorded_data_is_that_of_its_events() -> None:
         assert (await predict(api))["status"] == "ready"
 
 
+async def test_before_the_first_event_the_prior_is_said_about_the_present_hour() -> None:
+    async with memory_api(clock="events") as api:
+        api.now_ms = NOW_MS
+        answer = await predict(api)
+    assert answer["status"] == "prior"
+    assert answer["window_start"] == iso_hour(NOW_HOUR)
+
+
 async def test_a_sample_is_judged_and_then_thought_of_as_seen() -> None:
     async with memory_api() as api:
         await live(api, 100)
