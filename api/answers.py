@@ -37,20 +37,7 @@ def prediction(
     """The answer of predict, of the readable fields of a series and of the subject's last minutes."""
     status = status_at(fields, clock_ms)
     return {
-        "subject": str(subject),
-        "metric": metric.slug,
-        "estimate": _number(fields["estimate"]),
-        "lower": _number(fields["lower"]),
-        "upper": _number(fields["upper"]),
-        "threshold": _number(fields["threshold"]),
-        "operator": fields["operator"],
-        "unit": fields["unit"],
-        "window_start": fields["window_start"],
-        "window_end": fields["window_end"],
-        "valid_until": fields["valid_until"],
-        "version": fields["version"],
-        "status": status,
-        "n_learned": int(fields["n_learned"]),
+        **_common(subject, metric, fields, status),
         "expected_calls": _number(fields["expected_calls"]),
         "min_calls": int(fields["min_calls"]),
         "claimed_exceedance": _number(fields["claimed_exceedance"]),
@@ -65,6 +52,16 @@ def listed(subject: Subject, metric: Metric, fields: Fields, *, minutes: Mapping
     """One item of the list of thresholds."""
     status = status_at(fields, clock_ms)
     return {
+        **_common(subject, metric, fields, status),
+        "last_window": fields["last_window"] or None,
+        "last_value": _number(fields["last_value"]),
+        "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
+    }
+
+
+def _common(subject: Subject, metric: Metric, fields: Fields, status: str) -> Answer:
+    """What every answer about a series begins with."""
+    return {
         "subject": str(subject),
         "metric": metric.slug,
         "estimate": _number(fields["estimate"]),
@@ -73,15 +70,12 @@ def listed(subject: Subject, metric: Metric, fields: Fields, *, minutes: Mapping
         "threshold": _number(fields["threshold"]),
         "operator": fields["operator"],
         "unit": fields["unit"],
-        "status": status,
         "window_start": fields["window_start"],
         "window_end": fields["window_end"],
         "valid_until": fields["valid_until"],
         "version": fields["version"],
+        "status": status,
         "n_learned": int(fields["n_learned"]),
-        "last_window": fields["last_window"] or None,
-        "last_value": _number(fields["last_value"]),
-        "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
     }
 
 

@@ -1,15 +1,14 @@
 """The log that accepted events go to: written when, and only when, the broker has acknowledged it."""
 
 import asyncio
-import logging
 from collections.abc import Sequence
 from typing import Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownError, for_code
+from aiokafka.errors import KafkaError
 
+from api.event_producer import ensure_topics, started_producer
 from detection.errors import DependencyError
 from settings import Settings
 
@@ -25,9 +24,6 @@ MAX_EVENT_BYTES: Final = 1_000_000
 _ACKNOWLEDGED_WITHIN_SECONDS: Final = 10.0
 _ANSWERS_WITHIN_SECONDS: Final = 2.0
 _LINGER_MS: Final = 2
-_BATCH_BYTES: Final = 256 * 1024
-
-_SENDER_LOG: Final = logging.getLogger("aiokafka.producer.sender")
 
 
 class EventLog(Protocol):
@@ -83,59 +79,15 @@ class KafkaLog:
     async def _started(self) -> AIOKafkaProducer:
         async with self._starting:
             if self._producer is None:
-                await self._create_topics()
-                try:
-                    # aiokafka logs the refusal as an error of its own, which nobody needs to see.
-                    _SENDER_LOG.disabled = True
-                    self._producer = await self._start(is_idempotent=True)
-                # What a broker that keeps its log in memory answers to the request for a producer id.
-                except UnknownError:
-                    _SENDER_LOG.disabled = False
-                    log.warning("event_log.not_idempotent", reason="the broker gives no producer ids")
-                    self._producer = await self._start(is_idempotent=False)
-                finally:
-                    _SENDER_LOG.disabled = False
-            return self._producer
-
-    async def _start(self, *, is_idempotent: bool) -> AIOKafkaProducer:
-        producer = AIOKafkaProducer(
-            bootstrap_servers=self._settings.kafka_brokers,
-            acks="all",
-            enable_idempotence=is_idempotent,
-            linger_ms=_LINGER_MS,
-            max_batch_size=_BATCH_BYTES,
-            request_timeout_ms=int(_ACKNOWLEDGED_WITHIN_SECONDS * 1000),
-        )
-        try:
-            await producer.start()
-        except BaseException:
-            await producer.stop()
-            raise
-        return producer
-
-    async def _create_topics(self) -> None:
-        admin = AIOKafkaAdminClient(bootstrap_servers=self._settings.kafka_brokers)
-        try:
-            await admin.start()
-            missing = {CALLS, OBSERVATIONS} - set(await admin.list_topics())
-            if missing:
-                answer = await admin.create_topics(
-                    [
-                        NewTopic(
-                            name=name,
-                            num_partitions=self._settings.kafka_partitions,
-                            replication_factor=self._settings.kafka_replicas,
-                        )
-                        for name in sorted(missing)
-                    ]
+                await ensure_topics(self._settings, (CALLS, OBSERVATIONS))
+                self._producer, is_idempotent = await started_producer(
+                    self._settings.kafka_brokers,
+                    linger_ms=_LINGER_MS,
+                    request_timeout_ms=int(_ACKNOWLEDGED_WITHIN_SECONDS * 1000),
                 )
-                for _, code, *_ in answer.topic_errors:
-                    error = for_code(code)
-                    # A worker may have created it in between.
-                    if code and error is not TopicAlreadyExistsError:
-                        raise error
-        finally:
-            await admin.close()
+                if not is_idempotent:
+                    log.warning("event_log.not_idempotent", reason="the broker gives no producer ids")
+            return self._producer
 
 
 def _reason(error: BaseException) -> str:

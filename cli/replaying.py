@@ -1,7 +1,6 @@
 """Recorded calls into the broker: in the order of the file, their event time untouched, every delivery awaited."""
 
 import asyncio
-import logging
 import time
 from collections import deque
 from collections.abc import Callable
@@ -9,9 +8,9 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from aiokafka import AIOKafkaProducer
-from aiokafka.admin import AIOKafkaAdminClient, NewTopic
-from aiokafka.errors import KafkaError, TopicAlreadyExistsError, UnknownError, for_code
+from aiokafka.errors import KafkaError
 
+from api.event_producer import ensure_topics, started_producer
 from cli.recordings import Recording
 from detection.errors import DependencyError, InvalidRowError
 from settings import Settings
@@ -21,7 +20,6 @@ TOPIC = "calls"
 # Enough for full batches to each partition, and about 10 MB.
 _IN_FLIGHT = 20_000
 _LINGER_MS = 20
-_BATCH_BYTES = 256 * 1024
 _PROGRESS_SECONDS = 0.2
 # Shorter waits would be spent on waking up.
 _SHORTEST_WAIT_SECONDS = 0.005
@@ -63,61 +61,14 @@ async def replay(
     """
     with Recording(path) as recording:
         try:
-            await ensure_topic(settings, topic)
-            producer = await _started_producer(settings.kafka_brokers)
+            await ensure_topics(settings, [topic])
+            producer, _ = await started_producer(settings.kafka_brokers, linger_ms=_LINGER_MS)
             try:
                 return await _send(recording, producer, topic, speed=speed, limit=limit, on_progress=on_progress)
             finally:
                 await producer.stop()
         except KafkaError as error:
             raise DependencyError("Kafka", f"{settings.kafka_brokers}: {error}") from error
-
-
-async def ensure_topic(settings: Settings, topic: str) -> None:
-    """Create the topic with the partitions that the settings name, unless it is there."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_brokers)
-    try:
-        await admin.start()
-        new = NewTopic(topic, num_partitions=settings.kafka_partitions, replication_factor=settings.kafka_replicas)
-        response = await admin.create_topics([new])
-        for _, code, message in response.topic_errors:
-            kind = for_code(code)
-            if code and kind is not TopicAlreadyExistsError:
-                raise kind(f"topic {topic}: {message}")
-    finally:
-        await admin.close()
-
-
-async def _started_producer(brokers: str) -> AIOKafkaProducer:
-    """A producer with Kafka's own partitioner (murmur2, aiokafka's default), so that all producers agree on it.
-
-    Idempotent where the broker can; tansu in memory answers the request for a producer id with an unknown error.
-    """
-    # aiokafka logs that answer as an error of its own, which nobody needs to see.
-    refusal = logging.getLogger("aiokafka.producer.sender")
-    for is_idempotent in (True, False):
-        producer = AIOKafkaProducer(
-            bootstrap_servers=brokers,
-            acks="all",
-            enable_idempotence=is_idempotent,
-            linger_ms=_LINGER_MS,
-            max_batch_size=_BATCH_BYTES,
-        )
-        refusal.disabled = is_idempotent
-        try:
-            await producer.start()
-        except UnknownError:
-            await producer.stop()
-            if not is_idempotent:
-                raise
-        except BaseException:
-            await producer.stop()
-            raise
-        else:
-            return producer
-        finally:
-            refusal.disabled = False
-    raise AssertionError("one of the two has returned or raised")
 
 
 async def _send(
