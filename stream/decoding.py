@@ -1,8 +1,8 @@
 """From the records of one partition to columns of numbers: one pass, no Python object per event kept."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 import numpy as np
@@ -15,6 +15,7 @@ from detection.hours import SECOND_MS
 from detection.subject import PART_RULE, is_valid_part
 
 Int64s = NDArray[np.int64]
+Decoded = TypeVar("Decoded")
 
 
 class Record(Protocol):
@@ -93,15 +94,7 @@ def _decode_one_by_one(
     offsets: list[int] = []
     received: list[int] = []
     rejected: list[Rejected] = []
-    for record in records:
-        if record.value is None:
-            rejected.append(Rejected(record, "the record has no value"))
-            continue
-        try:
-            found = events.decode_calls(record.value)
-        except InvalidEventError as error:
-            rejected.append(Rejected(record, str(error)))
-            continue
+    for record, found in _each(records, events.decode_calls, rejected):
         calls += found
         offsets += [record.offset] * len(found)
         received += [record.timestamp] * len(found)
@@ -175,18 +168,26 @@ def decode_observations(records: Sequence[Record], *, future_ms: int) -> tuple[l
     """The observations of these records, and the records that are none."""
     found: list[ObservedAt] = []
     rejected: list[Rejected] = []
-    for record in records:
-        if record.value is None:
-            rejected.append(Rejected(record, "the record has no value"))
-            continue
-        try:
-            one = events.decode_observation(record.value)
-        except InvalidEventError as error:
-            rejected.append(Rejected(record, str(error)))
-            continue
+    for record, one in _each(records, events.decode_observation, rejected):
         ahead_ms = one.timestamp_ms - record.timestamp
         if record.timestamp >= 0 and ahead_ms > future_ms:
             rejected.append(Rejected(record, f"timestamp: {ahead_ms / SECOND_MS:.0f} s ahead of the time it was sent"))
             continue
         found.append(ObservedAt(one, record.offset))
     return found, rejected
+
+
+def _each(
+    records: Sequence[Record], decode: Callable[[bytes], Decoded], rejected: list[Rejected]
+) -> Iterator[tuple[Record, Decoded]]:
+    """What each record holds; those that hold nothing of the kind go to `rejected`, with the reason."""
+    for record in records:
+        if record.value is None:
+            rejected.append(Rejected(record, "the record has no value"))
+            continue
+        try:
+            found = decode(record.value)
+        except InvalidEventError as error:
+            rejected.append(Rejected(record, str(error)))
+            continue
+        yield record, found
