@@ -4,7 +4,6 @@ import re
 from dataclasses import dataclass
 from typing import Literal
 
-from detection.catalogue import Metric
 from detection.errors import InvalidSubjectError
 
 Kind = Literal["biller", "model"]
@@ -48,17 +47,6 @@ class Subject:
             if slash:
                 return cls.model(name, version)
         raise InvalidSubjectError(f"{text!r} is neither biller:ID nor model:NAME/VERSION")
-
-
-@dataclass(frozen=True, slots=True)
-class Series:
-    """One subject and one metric; owns a model."""
-
-    subject: Subject
-    metric: Metric
-
-    def __str__(self) -> str:
-        return f"{self.subject}:{self.metric.slug}"
 
 
 def is_valid_part(text: str) -> bool:

@@ -212,10 +212,6 @@ class History:
             await connection.execute(_INSERT_TRAINING)
             await connection.execute(_MARK_REPLACED, (*series, _moment(live_from_hour)))
 
-    async def known_hours(self, subject: Subject, metric_slug: str) -> dict[int, Origin]:
-        """The hours that the series has a value of, oldest first, with where it came from."""
-        return {row.hour: row.origin for row in await self.read(subject, metric_slug)}
-
     async def count(self) -> int:
         """Values of all series together."""
         async with self._connection() as connection:

@@ -63,6 +63,11 @@ def rows_of(url: str, table: str) -> list[tuple[object, ...]]:
         ).fetchall()
 
 
+async def origins(history: History) -> dict[int, str]:
+    """Where each known hour of the series came from."""
+    return {row.hour: row.origin for row in await history.read(B1, SLUG)}
+
+
 async def test_closed_windows_and_their_values_are_kept(history: History, database: str) -> None:
     await history.record(windows())
     assert await history.read(B1, SLUG) == [
@@ -93,7 +98,7 @@ async def test_a_live_window_leaves_what_the_model_was_trained_with(history: His
     await history.record(windows())
     assert [row.origin for row in await history.read(B1, SLUG)] == ["live", "train", "live"]
     assert (await history.read(B1, SLUG))[1] == Row(FIRST_HOUR + 1, 42.0, 7, "train")
-    assert await history.known_hours(B1, SLUG) == {FIRST_HOUR: "live", FIRST_HOUR + 1: "train", FIRST_HOUR + 2: "live"}
+    assert await origins(history) == {FIRST_HOUR: "live", FIRST_HOUR + 1: "train", FIRST_HOUR + 2: "live"}
 
 
 async def test_training_leaves_the_hours_that_are_known(history: History) -> None:
@@ -121,11 +126,11 @@ async def test_what_was_learned_before_a_series_was_replaced_does_not_come_back(
     await history.replace(B1, SLUG, [(FIRST_HOUR + 1, 42.0, 7)], live_from_hour=FIRST_HOUR + 3)
     await history.record(on_its_way)
     kept = {FIRST_HOUR + 1: "train", FIRST_HOUR + 3: "live", FIRST_HOUR + 4: "live"}
-    assert await history.known_hours(B1, SLUG) == kept
+    assert await origins(history) == kept
     assert len(await history.read(B1, "error-rate")) == 5
     await history.replace(B1, SLUG, [], live_from_hour=FIRST_HOUR + 5)
     await history.record(on_its_way)
-    assert await history.known_hours(B1, SLUG) == {}
+    assert await origins(history) == {}
 
 
 async def test_a_series_is_replaced_only_after_what_is_being_written_is_there(history: History, database: str) -> None:
@@ -143,7 +148,7 @@ async def test_a_series_is_replaced_only_after_what_is_being_written_is_there(hi
         await waiting(database, sessions=2, unless=replacing)
         await blocker.rollback()
         await asyncio.gather(recording, replacing)
-    assert await history.known_hours(B1, SLUG) == {FIRST_HOUR + 9: "train"}
+    assert await origins(history) == {FIRST_HOUR + 9: "train"}
     assert len(await history.read(B1, "timeout-error-rate")) == 3
 
 
@@ -243,7 +248,6 @@ async def test_a_server_that_is_away_is_a_dependency_error() -> None:
             history.read(B1, SLUG),
             history.add_training(B1, SLUG, [(1, 1.0, 1)]),
             history.replace(B1, SLUG, [], live_from_hour=FIRST_HOUR),
-            history.known_hours(B1, SLUG),
         ]
         results = await asyncio.gather(*calls, return_exceptions=True)
     assert [type(result) for result in results] == [DependencyError] * len(calls)

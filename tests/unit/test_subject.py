@@ -4,9 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detection.catalogue import ERROR_RATE
 from detection.errors import InvalidSubjectError
-from detection.subject import Series, Subject, is_valid_part
+from detection.subject import Subject, is_valid_part
 
 PARTS = st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._@+=-]{0,127}", fullmatch=True)
 
@@ -58,7 +57,3 @@ def test_a_refused_id_is_quoted_only_in_part() -> None:
     with pytest.raises(InvalidSubjectError) as caught:
         Subject.biller("x" * 1_000_000)
     assert len(str(caught.value)) < 300
-
-
-def test_a_series_reads_as_its_subject_and_its_metric() -> None:
-    assert str(Series(Subject.biller("B1"), ERROR_RATE)) == "biller:B1:error-rate"
