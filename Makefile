@@ -37,6 +37,7 @@ $(READY): pyproject.toml requirements/bootstrap.txt requirements/dev.txt
 	@$(BIN)/python -m pip install --disable-pip-version-check --quiet --require-hashes --only-binary :all: -r requirements/bootstrap.txt
 	@$(BIN)/uv pip sync --compile-bytecode --python $(BIN)/python --require-hashes requirements/dev.txt
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --no-deps --no-build-isolation --editable .
+	@$(BIN)/python -m detection.kernel
 	@touch $@
 
 .PHONY: run
@@ -79,6 +80,7 @@ lock: setup ## Resolve the dependencies of pyproject.toml into requirements/, wi
 	$(COMPILE) --extra local -c requirements/dev.txt -o requirements/local.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/runtime.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/bootstrap.txt requirements/bootstrap.in
+	$(COMPILE) -c requirements/dev.txt -o requirements/references.txt requirements/references.in
 
 .PHONY: clean
 clean: ## Remove everything that these targets made, .venv and the embedded stack's data included

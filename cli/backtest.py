@@ -1,91 +1,159 @@
-"""`tidemark backtest FILE --output predictions.csv`: hourly series folded as the live path folds them."""
+"""`tidemark backtest FILE --output predictions.csv --plots FOLDER`: hourly series folded as on the live path."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Self
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detection.errors import InputError, InvalidRowError
+from detection.errors import InputError, InvalidRowError, OperatorError
 
 if TYPE_CHECKING:
-    from detection.backtest import Tally
+    from cli.gallery import Gallery
+    from detection.backtest import Predicted, Tally
     from detection.catalogue import Metric
-    from detection.policy import Policy
     from detection.rows import Observation
 
+_LABELLED = "1"
 _NEEDED = ("series", "timestamp", "value")
-_WRITTEN = ("series", "timestamp", "value", "estimate", "lower", "upper", "threshold", "status")
+_WRITTEN = ("series", "timestamp", "value", "estimate", "lower", "upper", "threshold", "score", "status")
 _GZIP = b"\x1f\x8b"
 
-SeriesRows = dict[str, tuple["Metric", dict[int, "Observation"]]]
+
+@dataclass(frozen=True, slots=True)
+class Recorded:
+    """The observations of one series by hour, and the hours that its file marks as anomalous."""
+
+    metric: "Metric"
+    observations: dict[int, "Observation"] = field(default_factory=dict)
+    labelled: set[int] = field(default_factory=set)
+
+
 # By metric: how many series, how many hours, and how well the judged ones were forecast.
 Tallies = dict[str, tuple[int, int, "Tally"]]
 
 File = Annotated[
     Path,
     typer.Argument(
-        exists=True, dir_okay=False, help="CSV, also gzipped, with series, timestamp, value[, count][, metric]; hourly."
+        exists=True,
+        dir_okay=False,
+        help="CSV, also gzipped, with series, timestamp, value[, count][, metric][, label]; hourly. "
+        "A label of 1 is an hour of a known anomaly: it is shaded in the pictures, and learned like any other.",
     ),
 ]
-Output = Annotated[Path, typer.Option("--output", "-o", dir_okay=False, help="CSV of what was said before each value.")]
+Output = Annotated[
+    Path | None, typer.Option("--output", "-o", dir_okay=False, help="CSV of what was said before each value.")
+]
+Plots = Annotated[
+    Path | None,
+    typer.Option("--plots", file_okay=False, help="Folder for a picture of each series, and a page that lists them."),
+]
+Patterns = Annotated[
+    list[str] | None,
+    typer.Option("--series", metavar="PATTERN", help="Only series whose name fits, as in 'probe-*'; can be repeated."),
+]
 
 
 def backtest(
     file: File,
-    output: Output,
+    output: Output = None,
+    plots: Plots = None,
+    patterns: Patterns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and no progress.")] = False,
 ) -> None:
     """Predict each hour of recorded series before its value is learned.
 
-    lower and upper claim 95 % of normal hours, threshold claims the coverage of TIDEMARK_COVERAGE, else 99 %.
+    lower and upper claim 95 % of normal hours, threshold claims the coverage of TIDEMARK_COVERAGE, else 99 %. score is
+    1 at the boundary beyond which a value is reason to look, and 0 while too little is learned to judge.
     """
     import settings
+    from cli.progress import Progress
+    from cli.trace import Trace
     from detection.backtest import Tally
+    from detection.backtest import backtest as fold
 
     policy = settings.load().policy()
-    series = read_series(file)
+    gallery = None if plots is None else _gallery(plots)
+    series = _chosen(file, read_series(file), patterns or [])
     tallies: Tallies = {}
-    hours = sum(len(observations) for _, observations in series.values())
-    with _writer(output) as write, _Bar(hours, is_shown=not as_json) as bar:
+    totals = {
+        "hours": sum(len(recorded.observations) for recorded in series.values()),
+        "plots": 0 if gallery is None else len(series),
+    }
+    with nullcontext() if output is None else _writer(output) as write, Progress(totals, is_shown=not as_json) as bar:
         for name in sorted(series):
-            metric, observations = series[name]
+            recorded = series[name]
+            metric, observations = recorded.metric, recorded.observations
             tally = Tally.of(metric, policy)
-            for row in _predicted(name, metric, observations, tally, policy):
-                write(row)
-                bar.advance()
+            predicted: list[Predicted] = []
+            for one in fold(metric, [observations[hour] for hour in sorted(observations)], policy):
+                tally.add(one.verdict)
+                predicted.append(one)
+                if write is not None:
+                    write(_row(name, one))
+                bar.advance("hours")
+            if gallery is not None:
+                gallery.add(Trace.of(name, metric, predicted, tally=tally, labelled=recorded.labelled))
+                bar.advance("plots")
             n_series, n_hours, total = tallies.get(metric.slug, (0, 0, Tally.of(metric, policy)))
             total.include(tally)
             tallies[metric.slug] = (n_series + 1, n_hours + len(observations), total)
+    index = None if gallery is None else gallery.close()
     if as_json:
-        _print_json(file, output, tallies)
+        _print_json(file, output, index, tallies)
     else:
-        _print_table(output, tallies)
+        _print_table([path for path in (output, index) if path is not None], tallies)
 
 
-def read_series(file: Path) -> SeriesRows:
-    """The metric and the observations by hour of each series; InvalidRowError for the first row that is none."""
+def read_series(file: Path) -> dict[str, Recorded]:
+    """Each series by its name; InvalidRowError for the first row that is no observation."""
     from detection.rows import checked_row
 
-    found: SeriesRows = {}
+    found: dict[str, Recorded] = {}
     for number, cells in _cells(file):
         name = cells["series"]
         if not name:
             raise InvalidRowError(number, "series", "is missing")
         metric = _metric(number, cells.get("metric") or "gauge")
-        known, observations = found.setdefault(name, (metric, {}))
-        if known != metric:
-            raise InvalidRowError(number, "metric", f"is {metric}, and {known} in an earlier row of {name}")
+        recorded = found.setdefault(name, Recorded(metric))
+        if recorded.metric != metric:
+            raise InvalidRowError(number, "metric", f"is {metric}, and {recorded.metric} in an earlier row of {name}")
         row = checked_row(
             number, timestamp=cells["timestamp"], value=cells["value"], count=cells.get("count"), metric=metric
         )
-        if row.hour in observations:
+        if row.hour in recorded.observations:
             raise InvalidRowError(number, "timestamp", f"{cells['timestamp']}: an earlier row of {name} has this hour")
-        observations[row.hour] = row.observation()
+        recorded.observations[row.hour] = row.observation()
+        if cells.get("label") == _LABELLED:
+            recorded.labelled.add(row.hour)
     if not found:
         raise InputError(f"{file}: no row")
     return found
+
+
+def _chosen(file: Path, series: dict[str, Recorded], patterns: Sequence[str]) -> dict[str, Recorded]:
+    from fnmatch import fnmatchcase
+
+    if not patterns:
+        return series
+    chosen = {
+        name: recorded for name, recorded in series.items() if any(fnmatchcase(name, pattern) for pattern in patterns)
+    }
+    if not chosen:
+        raise InputError(f"{file}: none of {len(series):,} series fits {' or '.join(map(repr, patterns))}")
+    return chosen
+
+
+def _gallery(folder: Path) -> "Gallery":
+    try:
+        from cli.gallery import Gallery
+    except ModuleNotFoundError as error:
+        if error.name is None or error.name.partition(".")[0] != "matplotlib":
+            raise
+        raise OperatorError("--plots needs Matplotlib, which is not installed: pip install 'tidemark[plots]'") from None
+    return Gallery(folder)
 
 
 def _cells(file: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
@@ -129,25 +197,22 @@ def _metric(number: int, text: str) -> "Metric":
         raise InvalidRowError(number, "metric", str(error)) from error
 
 
-def _predicted(
-    name: str, metric: "Metric", observations: Mapping[int, "Observation"], tally: "Tally", policy: "Policy"
-) -> Iterator[Sequence[object]]:
-    from detection.backtest import backtest as fold
+def _row(name: str, one: "Predicted") -> Sequence[object]:
+    from cli.trace import score_of
     from detection.hours import iso_hour
 
-    for one in fold(metric, [observations[hour] for hour in sorted(observations)], policy):
-        tally.add(one.verdict)
-        estimate, threshold = one.forecast.estimate, one.forecast.threshold
-        yield (
-            name,
-            iso_hour(one.observation.hour),
-            one.observation.value,
-            estimate.location,
-            estimate.lower,
-            estimate.upper,
-            threshold.value,
-            one.forecast.status,
-        )
+    estimate, threshold = one.forecast.estimate, one.forecast.threshold
+    return (
+        name,
+        iso_hour(one.observation.hour),
+        one.observation.value,
+        estimate.location,
+        estimate.lower,
+        estimate.upper,
+        threshold.value,
+        score_of(one.verdict),
+        one.forecast.status,
+    )
 
 
 @contextmanager
@@ -168,35 +233,7 @@ def _writer(output: Path) -> Iterator[Callable[[Sequence[object]], object]]:
         part.unlink(missing_ok=True)
 
 
-class _Bar:
-    """The progress in hours, on stderr; nothing where it is not shown."""
-
-    def __init__(self, hours: int, *, is_shown: bool) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-        self._progress = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(),
-            MofNCompleteColumn(),
-            TimeRemainingColumn(),
-            console=Console(stderr=True),
-            disable=not is_shown,
-        )
-        self._task = self._progress.add_task("hours", total=hours)
-
-    def __enter__(self) -> Self:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def advance(self) -> None:
-        self._progress.advance(self._task)
-
-
-def _print_table(output: Path, tallies: Tallies) -> None:
+def _print_table(written: Sequence[Path], tallies: Tallies) -> None:
     from rich.console import Console
     from rich.table import Table
 
@@ -210,10 +247,11 @@ def _print_table(output: Path, tallies: Tallies) -> None:
         table.add_row(slug, *numbers, _shown(share), _shown(tally.pinball), _shown(tally.skill))
     console = Console()
     console.print(table)
-    console.print(f"Written: {output}", markup=False, highlight=False, soft_wrap=True)
+    for path in written:
+        console.print(f"Written: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_json(file: Path, output: Path, tallies: Tallies) -> None:
+def _print_json(file: Path, output: Path | None, index: Path | None, tallies: Tallies) -> None:
     import orjson
 
     metrics = {
@@ -227,7 +265,8 @@ def _print_json(file: Path, output: Path, tallies: Tallies) -> None:
         }
         for slug, (n_series, n_hours, tally) in sorted(tallies.items())
     }
-    print(orjson.dumps({"file": str(file), "output": str(output), "metrics": metrics}).decode())
+    facts = {"file": file, "output": output, "plots": index, "metrics": metrics}
+    print(orjson.dumps(facts, default=str).decode())
 
 
 def _shown(number: float | None) -> str:

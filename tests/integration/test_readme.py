@@ -36,14 +36,18 @@ class Running:
     def run(self, command: str) -> str:
         """What the shell says to a printed command, with the addresses and the environment of this run put in."""
         told = command.replace("http://127.0.0.1:8000", self.url).replace("PORT", str(self.valkey_port))
-        told = told.replace(".venv/bin/tidemark", f"{sys.executable} -m cli.main")
         # Without this, curl takes a problem for a success.
-        told = re.sub(r"^curl ", "curl --fail-with-body --silent --show-error ", told)
-        run = subprocess.run(
-            ["bash", "-c", told], cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
-        )
-        assert run.returncode == 0, (command, run.stdout, run.stderr)
-        return run.stdout
+        return _run(re.sub(r"^curl ", "curl --fail-with-body --silent --show-error ", told))
+
+
+def _run(told: str) -> str:
+    """What the shell says, in the project's folder, to a command of the project's own environment."""
+    told = told.replace(".venv/bin/tidemark", f"{sys.executable} -m cli.main")
+    run = subprocess.run(
+        ["bash", "-c", told], cwd=ROOT, env=_environment(), capture_output=True, text=True, check=False
+    )
+    assert run.returncode == 0, (told, run.stdout, run.stderr)
+    return run.stdout
 
 
 @pytest.fixture(scope="module")
@@ -82,18 +86,28 @@ def _environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("TIDEMARK_")}
 
 
-def looking_around() -> list[str]:
-    """The commands of the section *Look around*."""
-    section = (ROOT / "README.md").read_text(encoding="utf-8").split("## Look around\n")[1].split("\n## ")[0]
+def commands_of(title: str) -> list[str]:
+    """The commands that the section of this title tells one to type."""
+    section = (ROOT / "README.md").read_text(encoding="utf-8").split(f"\n## {title}\n")[1].split("\n## ")[0]
     blocks = re.findall(r"^```sh\n(.*?)^```$", section, re.MULTILINE | re.DOTALL)
     return [line for block in blocks for line in block.splitlines()]
 
 
-@pytest.mark.parametrize("command", looking_around())
+@pytest.mark.parametrize("command", commands_of("Look around"))
 def test_a_command_of_the_readme_succeeds(running: Running, command: str) -> None:
     if command.startswith("curl ") and shutil.which("curl") is None:
         pytest.skip("curl is missing")
     assert running.run(command).strip()
+
+
+@pytest.mark.parametrize("command", commands_of("Back-test"))
+def test_a_back_test_of_the_readme_writes_what_it_names(command: str, tmp_path: Path) -> None:
+    _run(command.replace("/tmp/", f"{tmp_path}/"))  # noqa: S108 - the folder that the page names
+    predictions = (tmp_path / "said.csv").read_text(encoding="utf-8").splitlines()
+    named = {row.split(",")[0] for row in predictions[1:]}
+    assert named
+    drawn = {path.name for path in (tmp_path / "plots").iterdir()}
+    assert drawn == {"index.html", *(f"{name}.svg" for name in named)}
 
 
 @pytest.mark.parametrize("metric", ["1", "2", "3"])

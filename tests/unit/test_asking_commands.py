@@ -1,4 +1,4 @@
-"""`tidemark backtest` and `tidemark predict`: what they read, write and refuse."""
+"""`tidemark backtest` and `tidemark predict`: what they read, write and refuse (its pictures: test_backtest_plots)."""
 
 import csv
 import gzip
@@ -17,9 +17,11 @@ from typer.testing import CliRunner
 from api.openapi import PREDICTION
 from cli.backtest import backtest, read_series
 from cli.predict import ask, path_of, predict
+from cli.trace import score_of
 from detection.backtest import backtest as fold
 from detection.catalogue import AVERAGE_RESPONSE_TIME
 from detection.errors import ConflictError, DependencyError, InputError, InvalidRowError, OperatorError, TidemarkError
+from detection.estimate import Scored, WarmingUp
 from detection.hours import iso_hour
 from detection.policy import Policy
 from detection.rows import Observation
@@ -54,6 +56,9 @@ def test_each_hour_is_predicted_before_it_is_learned(tmp_path: Path, name: str) 
     assert (summary["series"], summary["hours"], summary["judged"]) == (1, 60, 12)
     with output.open() as file:
         found = list(csv.DictReader(file))
+    assert list(found[0]) == [
+        "series", "timestamp", "value", "estimate", "lower", "upper", "threshold", "score", "status",
+    ]  # fmt: skip
     for row, said in zip(found, fold(AVERAGE_RESPONSE_TIME, some, Policy()), strict=True):
         estimate = said.forecast.estimate
         assert row == {
@@ -64,6 +69,7 @@ def test_each_hour_is_predicted_before_it_is_learned(tmp_path: Path, name: str) 
             "lower": repr(estimate.lower),
             "upper": repr(estimate.upper),
             "threshold": repr(said.forecast.threshold.value),
+            "score": repr(said.verdict.score if isinstance(said.verdict, Scored) else 0.0),
             "status": said.forecast.status,
         }
     assert list(tmp_path.glob("*.part")) == []
@@ -79,7 +85,45 @@ def test_the_summary_for_people_has_a_line_for_each_metric(tmp_path: Path) -> No
 def test_the_recorded_hours_can_be_read() -> None:
     series = read_series(EXAMPLES / "hourly.csv.gz")
     assert len(series) == 80
-    assert sum(len(observations) for _, observations in series.values()) == 69_549
+    assert sum(len(recorded.observations) for recorded in series.values()) == 69_549
+    assert len(series["cloud-app1-03"].labelled) == 163
+    assert sum(len(recorded.labelled) for recorded in series.values()) == 4523
+    assert series["probe-01-latency"].labelled == set()
+
+
+def test_every_row_has_a_finite_score_and_an_hour_that_is_not_judged_that_of_an_expected_one(tmp_path: Path) -> None:
+    some = observations(60)
+    some[30] = Observation(some[30].hour, 90_000.0, 7)
+    text = "\n".join(["series,timestamp,value", *(f"B1,{iso_hour(one.hour)},{one.value!r}" for one in some)])
+    output = tmp_path / "predictions.csv"
+    run = CliRunner().invoke(app, ["backtest", str(written(tmp_path, text)), "-o", str(output), "--json"])
+    assert run.exit_code == 0, run.output
+    with output.open() as file:
+        rows = list(csv.DictReader(file))
+    assert all(math.isfinite(float(row["score"])) for row in rows)
+    assert any(float(row["score"]) != 0.0 for row in rows)
+    assert score_of(WarmingUp(START, 90_000.0, 7)) == 0.0
+
+
+def test_only_the_series_that_fit_a_pattern_are_back_tested(tmp_path: Path) -> None:
+    text = "series,timestamp,value\n" + "".join(f"{name},{iso_hour(START)},1\n" for name in ("b1", "b2", "B1", "c"))
+    file = str(written(tmp_path, text))
+    output = tmp_path / "out.csv"
+    run = CliRunner().invoke(app, ["backtest", file, "--series", "b*", "--series", "c", "-o", str(output), "--json"])
+    assert run.exit_code == 0, run.output
+    with output.open() as rows:
+        assert [row["series"] for row in csv.DictReader(rows)] == ["b1", "b2", "c"]
+    with pytest.raises(InputError, match=r"none of 4 series fits 'x\*'"):
+        CliRunner().invoke(app, ["backtest", file, "--series", "x*"], catch_exceptions=False)
+
+
+def test_without_an_output_only_the_summary_is_said(tmp_path: Path) -> None:
+    file = written(tmp_path, f"series,timestamp,value\nB1,{iso_hour(START)},1.5\n")
+    run = CliRunner().invoke(app, ["backtest", str(file), "--json"])
+    assert run.exit_code == 0, run.output
+    said = json.loads(run.stdout)
+    assert (said["output"], said["plots"], said["metrics"]["gauge"]["hours"]) == (None, None, 1)
+    assert list(tmp_path.iterdir()) == [file]
 
 
 @pytest.mark.parametrize(

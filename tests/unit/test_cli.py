@@ -51,6 +51,7 @@ def test_help_loads_neither_servers_nor_clients() -> None:
         "aiokafka",
         "redis",
         "psycopg",
+        "matplotlib",
         "pyarrow",
         "pydantic",
         "httpx",
