@@ -21,8 +21,11 @@ HARNESS = {"__main__", "context", "result"}
 
 
 def names() -> list[str]:
-    """The benchmarks there are, by the names of their modules; what begins with `_` is shared between them."""
-    found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__))
+    """The benchmarks there are, by the names of their modules.
+
+    What begins with `_` is shared between them; a package holds what they measure against.
+    """
+    found = (module.name for module in pkgutil.iter_modules(benchmarks.__path__) if not module.ispkg)
     return sorted(name for name in found if name not in HARNESS and not name.startswith("_"))
 
 
