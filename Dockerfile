@@ -28,6 +28,9 @@ COPY stream/ stream/
 RUN uv build --wheel --build-constraints requirements/dev.txt --require-hashes --out-dir wheels \
     && pip --python /opt/tidemark/bin/python install --no-deps --no-index wheels/*.whl
 
+# The learning core's machine code, for any processor of this kind, beside its sources: no container compiles it.
+RUN cd / && /opt/tidemark/bin/python -m detection.kernel
+
 
 FROM python:3.11-slim-bookworm
 

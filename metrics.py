@@ -100,6 +100,14 @@ SERIES = Instrument(
     help="Series by the status of their model.",
     comment="`status` is one of those that predict answers with.",
 )
+COHORT_EXCEEDANCE = Instrument(
+    name="tidemark_cohort_measured_exceedance",
+    kind="gauge",
+    labels=("metric", "size"),
+    help="Share of closed hours that exceeded the threshold published for them, by cohort.",
+    comment="Compare with 1 minus the coverage that is set, 0.01 by default. `size` is the calls expected in an hour, "
+    "by powers of ten, or `any`. Of at most 200 cohorts, those with the most series. Every worker reports the same.",
+)
 DEAD_LETTERS = Instrument(
     name="tidemark_dead_letters_total",
     kind="counter",
@@ -142,6 +150,7 @@ INSTRUMENTS = (
     CONSUMER_LAG,
     HISTORY_PENDING,
     SERIES,
+    COHORT_EXCEEDANCE,
     DEAD_LETTERS,
     HTTP_REQUESTS,
     HTTP_REQUEST_SECONDS,
@@ -163,6 +172,7 @@ class Instruments:
     consumer_lag: Gauge
     history_pending: Gauge
     series: Gauge
+    cohort_exceedance: Gauge
     dead_letters: Counter
     http_requests: Counter
     http_request_seconds: Histogram
@@ -182,6 +192,7 @@ def instruments(registry: CollectorRegistry) -> Instruments:
         consumer_lag=CONSUMER_LAG.gauge(registry),
         history_pending=HISTORY_PENDING.gauge(registry),
         series=SERIES.gauge(registry),
+        cohort_exceedance=COHORT_EXCEEDANCE.gauge(registry),
         dead_letters=DEAD_LETTERS.counter(registry),
         http_requests=HTTP_REQUESTS.counter(registry),
         http_request_seconds=HTTP_REQUEST_SECONDS.histogram(registry),

@@ -8,12 +8,13 @@ here stops the start: a misspelt setting that is silently ignored is how a thres
 import difflib
 import os
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self
 from zoneinfo import ZoneInfo
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from detection.challengers.selection import Selection
 from detection.errors import SettingsError
 from detection.hours import SECOND_MS
 from detection.policy import Policy
@@ -112,6 +113,15 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Calls below which an exceedance raises no alert flag.",
     )
+    challengers: str = Field(
+        default="",
+        description="River forecasters that race beside the default one, `[SUBJECT/]METRIC=NAME,NAME; ...`: "
+        "`holt-winters`, `snarimax`, `ewa`. Each costs 0.1 to 0.7 ms an hour and 2 to 8 kB a series.",
+    )
+    forecasters: str = Field(
+        default="",
+        description="Who speaks at the beginning, `[SUBJECT/]METRIC=NAME; ...`: `default` or one of the challengers.",
+    )
     flush_seconds: float = Field(
         default=1.0, ge=0.05, le=60, description="Seconds between two writes of what was absorbed."
     )
@@ -126,6 +136,13 @@ class Settings(BaseSettings):
         ge=0,
         le=1_000_000,
         description="Subjects whose state a worker keeps between two writes, about 50 kB each.",
+    )
+    cohort_seconds: int = Field(
+        default=300,
+        ge=10,
+        le=86_400,
+        description="Least seconds between two refreshes of the cohorts, from which young series borrow. One worker "
+        "does each, and takes a twentieth of its time for it at most.",
     )
     dead_letter_share: float = Field(
         default=0.5,
@@ -153,7 +170,16 @@ class Settings(BaseSettings):
             zone=self.time_zone,
             coverage=self.coverage,
             min_calls=self.min_calls,
+            selection=Selection.parse(self.challengers, forecasters=self.forecasters),
         )
+
+    @model_validator(mode="after")
+    def _forecasters_exist(self) -> Self:
+        try:
+            Selection.parse(self.challengers, forecasters=self.forecasters)
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return self
 
     @field_validator("time_zone")
     @classmethod

@@ -7,8 +7,10 @@ from typing import Any, Final
 
 import orjson
 
+from api.borrowing import borrowed, lender_of
 from detection.catalogue import Metric
-from detection.estimate import Forecast, Verdict, distance
+from detection.cohorts import Cohort, Cohorts
+from detection.estimate import Forecast, Verdict
 from detection.hours import HOUR_MS, MINUTE_MS, iso, parse_ms
 from detection.policy import Policy
 from detection.series_model import SeriesModel
@@ -24,6 +26,7 @@ Answer = dict[str, Any]
 _OVERDUE_MS: Final = 2 * HOUR_MS
 
 _FAILED_CALLS: Final = 2
+_LARGEST_SCORE: Final = 1000.0
 
 
 def prediction(
@@ -33,11 +36,14 @@ def prediction(
     *,
     minutes: Mapping[int, Window],
     clock_ms: int,
+    cohorts: Cohorts,
 ) -> Answer:
-    """The answer of predict, of the readable fields of a series and of the subject's last minutes."""
+    """The answer of predict, of the readable fields of a series, the subject's last minutes, and what it borrows."""
     status = status_at(fields, clock_ms)
+    cohort = cohorts.find(metric.slug, float(fields["expected_calls"]))
+    fields = borrowed(metric, fields, cohort)
     return {
-        **_common(subject, metric, fields, status),
+        **_common(subject, metric, fields, status, cohort),
         "expected_calls": _number(fields["expected_calls"]),
         "min_calls": int(fields["min_calls"]),
         "claimed_exceedance": _number(fields["claimed_exceedance"]),
@@ -48,18 +54,28 @@ def prediction(
     }
 
 
-def listed(subject: Subject, metric: Metric, fields: Fields, *, minutes: Mapping[int, Window], clock_ms: int) -> Answer:
+def listed(
+    subject: Subject,
+    metric: Metric,
+    fields: Fields,
+    *,
+    minutes: Mapping[int, Window],
+    clock_ms: int,
+    cohorts: Cohorts,
+) -> Answer:
     """One item of the list of thresholds."""
     status = status_at(fields, clock_ms)
+    cohort = cohorts.find(metric.slug, float(fields["expected_calls"]))
+    fields = borrowed(metric, fields, cohort)
     return {
-        **_common(subject, metric, fields, status),
+        **_common(subject, metric, fields, status, cohort),
         "last_window": fields["last_window"] or None,
         "last_value": _number(fields["last_value"]),
         "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
     }
 
 
-def _common(subject: Subject, metric: Metric, fields: Fields, status: str) -> Answer:
+def _common(subject: Subject, metric: Metric, fields: Fields, status: str, cohort: Cohort | None) -> Answer:
     """What every answer about a series begins with."""
     return {
         "subject": str(subject),
@@ -76,6 +92,8 @@ def _common(subject: Subject, metric: Metric, fields: Fields, status: str) -> An
         "version": fields["version"],
         "status": status,
         "n_learned": int(fields["n_learned"]),
+        "cohort": None if cohort is None else cohort.name,
+        "cohort_measured_exceedance": None if cohort is None else cohort.measured_exceedance,
     }
 
 
@@ -88,7 +106,7 @@ def status_at(fields: Fields, clock_ms: int) -> str:
 def alert(
     metric: Metric, fields: Fields, *, minutes: Mapping[int, Window], clock_ms: int, status: str
 ) -> dict[str, Any]:
-    """Whether the series is beyond its threshold now: by the last minutes, or by the hour that has just closed.
+    """Whether someone should look now: the last minutes are beyond the threshold, or the closed hour scored above 1.
 
     Only a `ready` series alerts. The evidence is what alerts, else the last closed hour that was judged, else null.
     """
@@ -105,7 +123,7 @@ def fields_of(
     subject: Subject, metric: Metric, forecast: Forecast, verdict: Verdict | None, policy: Policy
 ) -> dict[str, str]:
     """The readable fields that this forecast and verdict would be stored as."""
-    flat = encode_series(subject, metric, model=None, forecast=forecast, verdict=verdict, policy=policy)
+    flat = encode_series(subject, metric, forecast=forecast, verdict=verdict, policy=policy)
     texts = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
     return {name: texts[name] for name in ANSWER_FIELDS}
 
@@ -164,8 +182,17 @@ def _live_evidence(
         "calls": found.count,
         "min_calls": int(fields["min_calls"]),
         "threshold": threshold,
-        "score": distance(found.value, estimate=estimate, threshold=threshold),
+        "score": _beyond(found.value, estimate=estimate, threshold=threshold),
     }
+
+
+def _beyond(value: float, *, estimate: float, threshold: float) -> float:
+    """How far from the estimate a value beyond the threshold is, in units of the way to the threshold: 1 to 1000.
+
+    Minutes have no slow reference, as closed hours have, that could say more.
+    """
+    way = threshold - estimate
+    return min(max((value - estimate) / way, 1.0), _LARGEST_SCORE) if way else _LARGEST_SCORE
 
 
 def _value_of(metric: Metric, windows: list[Window]) -> Value | None:
@@ -206,9 +233,17 @@ def _sentence(metric: Metric, fields: Fields, status: str) -> str:
     side = "up to" if fields["operator"] == ">" else "down to"
     normal = f"{side} {threshold} is normal in the hour from {fields['window_start']}"
     n_learned = fields["n_learned"]
+    lender = lender_of(fields) if status in {"prior", "learning"} else None
     match status:
+        case "prior" if lender is not None:
+            return f"Nothing was learned of this series yet: {normal} by what {lender.text} have in common."
         case "prior":
             return f"Nothing was learned of this series yet: {normal} by what is assumed of {metric.slug}."
+        case "learning" if lender is not None:
+            return (
+                f"{n_learned} hours were learned, too few to judge by alone: {normal}, {expected} is expected, "
+                f"{100.0 * lender.own_weight:.3g} % by its own hours and the rest by what {lender.text} have in common."
+            )
         case "learning":
             return f"{n_learned} hours were learned, too few to judge by alone: {normal}, {expected} is expected."
         case "stale":

@@ -7,11 +7,13 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
 
+import structlog
 from fastapi import Request
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from api.event_log import EventLog, KafkaLog
-from detection.errors import DependencyError
+from detection.cohorts import Cohorts
+from detection.errors import DependencyError, UnreadableStateError
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.windows import Window
@@ -23,6 +25,9 @@ from state.store import StateStore
 
 # The stream's clock is asked for once in a while: nothing that is answered depends on seconds.
 _CLOCK_SECONDS = 1.0
+_COHORT_SECONDS = 10.0
+
+log = structlog.get_logger()
 
 
 class SeriesHistory(Protocol):
@@ -63,6 +68,9 @@ class Connections:
     wall_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
     _event_ms: int = -1
     _asked_at: float = float("-inf")
+    _cohorts: Cohorts = field(default_factory=Cohorts)
+    _cohorts_at: float = float("-inf")
+    _reading_cohorts: asyncio.Lock = field(default_factory=asyncio.Lock)
 
     async def clock_ms(self) -> int:
         """The wall clock, or the newest event's time: -1 before the first event."""
@@ -73,6 +81,24 @@ class Connections:
             self._event_ms = await self.store.clock()
             self._asked_at = now
         return self._event_ms
+
+    async def cohorts(self) -> Cohorts:
+        """What young series borrow from, as it was a few seconds ago at most."""
+        if time.monotonic() - self._cohorts_at > _COHORT_SECONDS:
+            # Many requests find them old at once: one reads, the others wait for it.
+            async with self._reading_cohorts:
+                if time.monotonic() - self._cohorts_at > _COHORT_SECONDS:
+                    self._cohorts = await self._read_cohorts()
+                    self._cohorts_at = time.monotonic()
+        return self._cohorts
+
+    async def _read_cohorts(self) -> Cohorts:
+        try:
+            return Cohorts(await self.store.cohorts())
+        except UnreadableStateError as error:
+            # Without them the catalogue speaks, as for the very first series; the next refresh writes them anew.
+            log.warning("cohorts.unreadable", reason=str(error))
+            return Cohorts()
 
     def begun_ms(self, shown_ms: int) -> int:
         """What the clock shows, or the wall clock while a stream that has its own has not begun."""

@@ -58,6 +58,8 @@ PREDICTION: Final[dict[str, Any]] = {
     "version": "9f2c51d08a3e",
     "status": "ready",
     "n_learned": 2160,
+    "cohort": "average-response-time/10-100",
+    "cohort_measured_exceedance": 0.0104,
     "expected_calls": 61.3,
     "min_calls": 5,
     "claimed_exceedance": 0.01,
@@ -79,12 +81,13 @@ PREDICTION: Final[dict[str, Any]] = {
     "explanation": {
         "sentence": "212.4 ms is expected after 2160 learned hours: up to 334.1 ms is normal in the hour from "
         "2026-11-21T20:00:00Z, 1 % of normal hours go beyond.",
-        "parts": {"basis": "season and recent hours"},
+        "parts": {"spread": 14.6, "disagreement": 9.8, "correction": 1.04, "drift": "none", "weight_week": 0.46},
     },
 }
 GAUGE_PREDICTION: Final[dict[str, Any]] = PREDICTION | {
     "subject": "model:Mistral/v1",
     "metric": "prediction-accuracy",
+    "cohort": "prediction-accuracy/<10",
     "estimate": 0.81,
     "lower": 0.74,
     "upper": 0.87,
@@ -95,7 +98,7 @@ GAUGE_PREDICTION: Final[dict[str, Any]] = PREDICTION | {
     "explanation": {
         "sentence": "0.81 is expected after 2160 learned hours: down to 0.7 is normal in the hour from "
         "2026-11-21T20:00:00Z, 1 % of normal hours go beyond.",
-        "parts": {"basis": "season and recent hours"},
+        "parts": {"spread": 0.021, "disagreement": 0.012, "correction": 0.97, "drift": "none", "weight_last": 0.3},
     },
 }
 THRESHOLD: Final[dict[str, Any]] = {
@@ -115,6 +118,8 @@ THRESHOLD: Final[dict[str, Any]] = {
         "valid_until",
         "version",
         "n_learned",
+        "cohort",
+        "cohort_measured_exceedance",
         "alert",
     )
 } | {"last_window": "2026-11-21T19:00:00Z", "last_value": 241.2}

@@ -75,6 +75,7 @@ async def predict_many(request: Request) -> Response:
     subjects = list(dict.fromkeys(subject for subject, _ in wanted))
     answers = await parts.store.answers(subjects)
     minutes = await parts.store.minutes(subjects)
+    cohorts = await parts.cohorts()
     found = [
         prediction(
             subject,
@@ -83,6 +84,7 @@ async def predict_many(request: Request) -> Response:
             or prior_fields(subject, metric, clock_ms=parts.begun_ms(clock_ms), policy=parts.policy),
             minutes=minutes.get(subject, {}),
             clock_ms=clock_ms,
+            cohorts=cohorts,
         )
         for subject, metric in wanted
     ]
@@ -94,7 +96,8 @@ async def answer(parts: Connections, subject: Subject, metric: Metric) -> dict[s
     found, minutes = await parts.store.glance(subject, metric.slug)
     clock_ms = await parts.clock_ms()
     fields = _published(found) or prior_fields(subject, metric, clock_ms=parts.begun_ms(clock_ms), policy=parts.policy)
-    return prediction(subject, metric, fields, minutes=minutes, clock_ms=clock_ms)
+    cohorts = await parts.cohorts()
+    return prediction(subject, metric, fields, minutes=minutes, clock_ms=clock_ms, cohorts=cohorts)
 
 
 async def _predict(request: Request, subject: Subject, metric: Metric) -> Response:
@@ -145,7 +148,8 @@ async def _after_sample(parts: Connections, subject: Subject, metric: Metric, sa
     verdict = model.learn(hour, seen, sample.count, policy)
     forecast = model.forecast(hour + 1, policy)
     fields = fields_of(subject, metric, forecast, verdict, policy)
-    found = prediction(subject, metric, fields, minutes={}, clock_ms=min(clock_ms, (hour + 1) * HOUR_MS))
+    cohorts, then_ms = await parts.cohorts(), min(clock_ms, (hour + 1) * HOUR_MS)
+    found = prediction(subject, metric, fields, minutes={}, clock_ms=then_ms, cohorts=cohorts)
     return found | {"sample": _judged(verdict)}
 
 

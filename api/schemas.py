@@ -52,11 +52,17 @@ class Evidence(BaseModel):
     calls: int
     min_calls: int
     threshold: float
-    score: float = Field(description="Signed distance from the estimate; 1.0 is exactly at the threshold.")
+    score: float = Field(
+        description=(
+            "Above 1.0 an alert is due, if enough calls stand behind the value. Of an hour, the verdict's score, which "
+            "a slow reference keeps up while an incident lasts; of minutes, the distance from the estimate, where the "
+            "threshold is 1.0."
+        )
+    )
 
 
 class Alert(BaseModel):
-    """Whether the series is beyond its threshold now."""
+    """Whether someone should look at the series now."""
 
     is_alert: bool
     evidence: Evidence | None
@@ -86,6 +92,14 @@ class Prediction(BaseModel):
     version: str = Field(description="Changes whenever anything published of the series does; also sent as ETag.")
     status: Status
     n_learned: int
+    cohort: str | None = Field(
+        examples=["average-response-time/10-100"],
+        description="Metric and calls expected in an hour, by powers of ten or `any`: series whose level and spread "
+        "speak for this one while its `status` is `prior` or `learning`. Null while too few of them are ready.",
+    )
+    cohort_measured_exceedance: float | None = Field(
+        description="Share of closed hours that exceeded the threshold published for them, over the cohort's series."
+    )
     expected_calls: float | None
     min_calls: int
     claimed_exceedance: float | None
@@ -138,6 +152,14 @@ class ThresholdItem(BaseModel):
     valid_until: str
     version: str
     n_learned: int
+    cohort: str | None = Field(
+        examples=["average-response-time/10-100"],
+        description="Metric and calls expected in an hour, by powers of ten or `any`: series whose level and spread "
+        "speak for this one while its `status` is `prior` or `learning`. Null while too few of them are ready.",
+    )
+    cohort_measured_exceedance: float | None = Field(
+        description="Share of closed hours that exceeded the threshold published for them, over the cohort's series."
+    )
     last_window: str | None
     last_value: float | None
     alert: Alert

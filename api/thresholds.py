@@ -167,8 +167,9 @@ async def _read(parts: Connections, subjects: list[Subject], wanted: Filter) -> 
     answers = await parts.store.answers(subjects)
     minutes = await parts.store.minutes(subjects)
     clock_ms = await parts.clock_ms()
+    cohorts = await parts.cohorts()
     items = [
-        listed(subject, metric_of(slug), fields, minutes=minutes.get(subject, {}), clock_ms=clock_ms)
+        listed(subject, metric_of(slug), fields, minutes=minutes.get(subject, {}), clock_ms=clock_ms, cohorts=cohorts)
         for subject in subjects
         for slug, fields in sorted(answers.get(subject, {}).items())
         if fields["status"] and wanted.slug in (None, slug)

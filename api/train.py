@@ -20,6 +20,7 @@ from api.schemas import Trained as TrainedAnswer
 from api.subjects import BillerId, GaugeName, MetricTypeId, ModelName, ModelVersion, biller_series, gauge_series
 from detection.backtest import Tally
 from detection.catalogue import Metric
+from detection.cohorts import Cohorts
 from detection.errors import ConflictError, InvalidRowError
 from detection.rows import Observation, Row
 from detection.subject import Subject
@@ -152,7 +153,7 @@ class _Training:
                 return None
         if work.is_changed and await parts.store.save([state]):
             return None
-        return self._answer(state, work, clock_ms)
+        return self._answer(state, work, clock_ms, await self.parts.cohorts())
 
     async def _known(self) -> dict[int, Observation]:
         """Every closed hour of the series: what the history has, and what is still on its way there.
@@ -214,7 +215,7 @@ class _Training:
             state.publish(clock_ms, policy)
         return _Work(sifted, trained.tally, trained.is_changed)
 
-    def _answer(self, state: SubjectState, work: _Work, clock_ms: int) -> dict[str, Any]:
+    def _answer(self, state: SubjectState, work: _Work, clock_ms: int, cohorts: Cohorts) -> dict[str, Any]:
         subject, metric, policy = self.subject, self.metric, self.parts.policy
         rejected = [*(self.given.rejected if isinstance(self.given, DataSet) else ()), *work.sifted.rejected]
         rejected.sort(key=lambda one: one.row)
@@ -239,7 +240,9 @@ class _Training:
                 "pinball": tally.pinball,
                 "skill": tally.skill,
             },
-            "prediction": prediction(subject, metric, fields, minutes=state.minutes, clock_ms=clock_ms),
+            "prediction": prediction(
+                subject, metric, fields, minutes=state.minutes, clock_ms=clock_ms, cohorts=cohorts
+            ),
         }
 
 

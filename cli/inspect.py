@@ -1,7 +1,8 @@
-"""`tidemark inspect`: what Redis knows of one subject, as tables; the packed model decoded."""
+"""`tidemark inspect`: what Redis knows of one subject, as tables; the packed records of its models decoded."""
 
 import asyncio
 import difflib
+import math
 from collections.abc import Mapping
 from itertools import islice
 from typing import Annotated, Any
@@ -72,13 +73,25 @@ async def facts_of(store: StateStore, subject: Subject, *, metric: str | None = 
             slug: {
                 **answers[slug],
                 "explanation": state.forecasts[slug].explanation if slug in state.forecasts else {},
-                "model": state.models[slug].to_state() if slug in state.models else None,
+                "model": _sayable(state.models[slug].readable()) if slug in state.models else None,
             }
             for slug in sorted(answers)
         },
         "windows": _windows(state.windows, 60),
         "minutes": _windows(state.minutes, 1),
     }
+
+
+def _sayable(value: Any) -> Any:
+    """The same, with None for each float that JSON has no number for: what was not seen yet."""
+    match value:
+        case dict():
+            return {name: _sayable(one) for name, one in value.items()}
+        case list():
+            return [_sayable(one) for one in value]
+        case float() if not math.isfinite(value):
+            return None
+    return value
 
 
 def _subject_facts(state: SubjectState, *, unrelayed: int) -> _Facts:
@@ -138,7 +151,7 @@ def show(facts: _Facts) -> None:
         if answer["explanation"]:
             console.print(_pairs(f"{slug}: how the estimate came about", answer["explanation"]))
         if answer["model"] is not None:
-            console.print(_pairs(f"{slug}: model", dict(_flat(answer["model"]))))
+            console.print(_pairs(f"{slug}: model", answer["model"]))
     for title in ("windows", "minutes"):
         rows = facts[title]
         if rows:
@@ -162,20 +175,14 @@ def _pairs(title: str, fields: Mapping[str, Any]) -> Any:
     return table
 
 
-def _flat(state: Mapping[str, Any], prefix: str = "") -> list[tuple[str, Any]]:
-    found: list[tuple[str, Any]] = []
-    for name, value in state.items():
-        if isinstance(value, Mapping):
-            found += _flat(value, f"{prefix}{name}.")
-        else:
-            found.append((prefix + name, value))
-    return found
-
-
 def _text(value: Any) -> str:
     match value:
+        case None:
+            return "-"
         case float():
             return f"{value:.6g}"
+        case [[*_], *_]:
+            return "\n".join(map(_text, value))
         case list():
             if len(value) <= _SHORT:
                 return "  ".join(map(_text, value))
@@ -186,17 +193,20 @@ def _text(value: Any) -> str:
             return str(value)
 
 
-def sparkline(values: list[float]) -> str:
-    """The run's shape, a line for each 24 numbers, and its range.
+def sparkline(values: list[float | None]) -> str:
+    """The run's shape, a line for each 24 numbers, and its range; a blank stands for what is not known yet.
 
-    >>> sparkline([0, 1, 2, 3, 4, 5, 6, 7])
-    '▁▂▃▄▅▆▇█  8 numbers, 0 to 7'
+    >>> sparkline([0, 1, 2, None, 4, 5, 6, 7])
+    '▁▂▃ ▅▆▇█  7 numbers, 0 to 7'
     """
-    low, high = min(values), max(values)
+    known = [one for one in values if one is not None]
+    if not known:
+        return f"none of {len(values)} numbers yet"
+    low, high = min(known), max(known)
     step = (high - low) / (len(_SPARKS) - 1) or 1.0
-    marks = iter([_SPARKS[round((one - low) / step)] for one in values])
+    marks = iter([" " if one is None else _SPARKS[round((one - low) / step)] for one in values])
     lines = []
     while line := "".join(islice(marks, _LINE)):
         lines.append(line)
-    lines[-1] += f"  {len(values)} numbers, {low:.6g} to {high:.6g}"
+    lines[-1] += f"  {len(known)} numbers, {low:.6g} to {high:.6g}"
     return "\n".join(lines)

@@ -68,8 +68,9 @@ class WarmingUp:
 class Scored:
     """A closed window, judged against the forecast that stood before it was learned.
 
-    `score` is the signed distance from the estimate, 1.0 exactly at the threshold. `is_credible` says whether enough
-    calls stand behind the value for an exceedance to mean something.
+    `is_exceeded` compares with the threshold, beyond which one normal hour in a hundred is. `score` is for people: it
+    joins that with a slow reference that an incident does not move, and is 1.0 exactly where an alert is due.
+    `is_credible` says whether enough calls stand behind the value for either to mean something.
     """
 
     hour: int
@@ -84,15 +85,7 @@ class Scored:
     @property
     def is_alert(self) -> bool:
         """Whether this window alone is reason to look."""
-        return self.is_exceeded and self.is_credible
+        return self.score > 1.0 and self.is_credible
 
 
 Verdict = WarmingUp | Scored
-
-
-def distance(value: float, *, estimate: float, threshold: float) -> float:
-    """The signed distance of a value from its estimate, in units of the way to the threshold; within ±1000."""
-    way = threshold - estimate
-    if way == 0.0:
-        return 0.0 if value == estimate else 1000.0
-    return min(max((value - estimate) / way, -1000.0), 1000.0)

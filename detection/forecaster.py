@@ -2,22 +2,56 @@
 
 import math
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Self
 
+import numpy as np
+from numpy.typing import NDArray
 from river.time_series.base import Forecaster
 
-from detection.bound_tracker import Claim
 from detection.catalogue import Direction
-from detection.errors import InvalidObservationError
-from detection.experts import EXPERTS
-from detection.forecaster_state import STATE_VERSION, State, restore, state_of
-from detection.outlook import Outlook, Prediction
-from detection.season import HOURS_OF_WEEK
-from detection.seasonal_model import SeasonalModel
+from detection.errors import InvalidObservationError, UnreadableStateError
+from detection.explanation import shares
+from detection.kernel.bank import begin_forecaster, learn_forecaster, look_forecaster, skip_forecaster
+from detection.kernel.row import FORECASTER_FIELDS, HOURS_OF_WEEK, OUTLOOK, ROW_VERSION, SETUP, copied
 
 _LARGEST = 1e30  # values are cut here, so that their squares stay finite
 _SMALLEST = 1e-30  # and what is nearer to zero than this is zero, so that their squares do not vanish
-_CLAIM_NAMES = ("threshold", "upper", "lower")
+_ROW = np.dtype(FORECASTER_FIELDS)
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """What is expected of one hour: a location, the interval around it, and the threshold, all inside the bounds."""
+
+    location: float
+    lower: float
+    upper: float
+    threshold: float
+
+
+def cut(value: float) -> float:
+    """The value, no larger than what can be squared, and zero where it is next to it."""
+    value = min(max(value, -_LARGEST), _LARGEST)
+    return value if abs(value) >= _SMALLEST else 0.0
+
+
+def cut_many(values: NDArray[np.float64]) -> NDArray[np.float64]:
+    """`cut` of each value; NaN stays NaN."""
+    return np.where(np.abs(values) < _SMALLEST, 0.0, np.clip(values, -_LARGEST, _LARGEST))
+
+
+def write_setup(
+    setup: Any, *, lower: float, upper: float, direction: Direction, coverage: float, interval: float
+) -> None:
+    """Fill a record of `SETUP` with how values are bounded, and what the threshold and the interval claim."""
+    is_log = lower > -math.inf
+    half = (1.0 - interval) / 2.0
+    setup["lower"], setup["upper"] = lower, upper
+    setup["base"] = lower if is_log else 0.0
+    setup["is_log"] = is_log
+    setup["sides"] = (1.0 if direction == "above" else -1.0, 1.0, -1.0)
+    setup["tails"] = (1.0 - coverage, half, half)
 
 
 class SeasonalForecaster(Forecaster):
@@ -27,18 +61,9 @@ class SeasonalForecaster(Forecaster):
     is the hour of the week in the subject's own time zone, 0..167, Monday 00h = 0; it may jump or repeat (daylight
     saving), the order of hours itself never does.
 
-    Scale: with a finite `lower` bound the season, the averages and the regression live on z = log(y - lower + c), c a
-    twentieth of the first value above the bound; without one they live on z = y. Both relative to the first value.
-    Experts, combined on the raw scale by `ExpertMixture`, half its mean and half its weighted median:
-
-    - last value; EWMA of z with rate 0.5; yesterday's hour + half of the change since then
-    - hour-of-day mean + 0.8 of the last deviation from it; hour-of-week mean + 0.9 and + 0.5 of that deviation
-    - least squares of z on the last z, both means and the average (`RecursiveLeastSquares`)
-
-    The means learn z clipped at four usual errors, the spreads clipped residuals: an outage is not normal.
-    Bounds come from `BoundTracker` on two spreads: disagreement of the experts, and recent |residual| by hour of day.
-
-    Same inputs give the same state, bit for bit. `learn_one` costs one prediction more if none was asked for.
+    The arithmetic is compiled, in `detection.kernel.step`: what is learned sits in one flat record, about 3 kB. With a
+    finite `lower` bound the season lives on log(value - lower + offset), without one on the value itself. Same inputs
+    give the same state, bit for bit.
 
     Examples
     --------
@@ -49,7 +74,7 @@ class SeasonalForecaster(Forecaster):
     [100.0, 100.0, 200.0, 200.0]
     """
 
-    STATE_VERSION = STATE_VERSION
+    STATE_VERSION = ROW_VERSION
 
     def __init__(
         self,
@@ -64,24 +89,24 @@ class SeasonalForecaster(Forecaster):
         self.direction = direction
         self.coverage = coverage
         self.interval = interval
-
-        side = 1 if direction == "above" else -1
-        half = (1.0 + interval) / 2.0
-        claims = (Claim(side, coverage), Claim(1, half), Claim(-1, half))
-        is_log = lower > -math.inf
-        self._model = SeasonalModel(claims, base=lower if is_log else 0.0, is_log=is_log)
-        self._is_threshold_outside = coverage > 0.5 + 0.5 * interval
-        self._memo: Outlook | None = None  # of the hour at the cursor; never part of the state
+        self._rows = np.zeros(1, _ROW)
+        self._setups = np.zeros(1, SETUP)
+        self._outlooks = np.zeros(1, OUTLOOK)
+        self._looked_at: int | None = None  # the slot that the outlook is of; never part of the state
+        write_setup(
+            self._setups[0], lower=lower, upper=upper, direction=direction, coverage=coverage, interval=interval
+        )
+        begin_forecaster(self._rows)
 
     @property
     def n_learned(self) -> int:
-        """Values learned so far."""
-        return self._model.n_learned
+        """Values seen so far, outages included."""
+        return int(self._rows["n_observed"][0])
 
     @property
     def slot(self) -> int:
         """Hour of the week that comes next, 0..167."""
-        return self._model.slot
+        return int(self._rows["slot"][0])
 
     def predict(self, slot: int | None = None, ahead: int = 0) -> Prediction:
         """The hour `ahead` hours after the next one, pure; `slot` is that hour's own, by default counted on.
@@ -92,22 +117,10 @@ class SeasonalForecaster(Forecaster):
             later = self.copy()
             later.skip(ahead)
             return later.predict(slot)
-        outlook = self._outlook(slot)
-        beyond, above, below = outlook.distances
-        location = outlook.location
-        # Two quantiles of one distribution do not cross; where those that are tracked apart do, in order they are
-        # never worse (Chernozhukov, Fernandez-Val, Galichon 2010, "Quantile and probability curves without crossing").
-        is_above = self.direction == "above"
-        side = above if is_above else below
-        if (beyond < side) == self._is_threshold_outside:
-            beyond, side = side, beyond
-        above, below = (side, below) if is_above else (above, side)
-        return Prediction(
-            self._bounded(location),
-            self._bounded(location - below),
-            self._bounded(location + above),
-            self._bounded(location + beyond if is_above else location - beyond),
-        )
+        self._look(slot)
+        outlook = self._outlooks[0]
+        location = min(max(float(outlook["location"]), self.lower), self.upper)
+        return Prediction(location, float(outlook["lower"]), float(outlook["upper"]), float(outlook["threshold"]))
 
     def forecast(self, horizon: int, xs: list[dict[str, Any]] | None = None) -> list[float]:
         """Locations of the next `horizon` hours, each as if the hours before it were silent; `xs` may carry slots."""
@@ -116,7 +129,7 @@ class SeasonalForecaster(Forecaster):
         for step in range(horizon):
             slot = None if xs is None else xs[step].get("slot")
             if slot is not None:
-                later._model.slot = int(slot) % HOURS_OF_WEEK  # noqa: SLF001 (our own twin)
+                later._rows["slot"][0] = int(slot) % HOURS_OF_WEEK  # noqa: SLF001 (our own twin)
             locations.append(later.predict().location)
             later.skip()
         return locations
@@ -129,74 +142,47 @@ class SeasonalForecaster(Forecaster):
         if not math.isfinite(y):
             raise InvalidObservationError(f"{y} is not finite")
         given = None if x is None else x.get("slot")
-        outlook = self._outlook(None if given is None else int(given))
-        self._memo = None
-        y = self._bounded(float(y))
-        y = -_LARGEST if y < -_LARGEST else _LARGEST if y > _LARGEST else y
-        y = y if y <= -_SMALLEST or y >= _SMALLEST else 0.0
-        self._model.learn_one(y, outlook)
+        self._look(None if given is None else int(given))
+        self._looked_at = None
+        learn_forecaster(self._rows, self._setups, cut(min(max(float(y), self.lower), self.upper)), self._outlooks)
 
     def skip(self, hours: int = 1) -> None:
         """Lets hours without a value pass: the season moves on, nothing is learned."""
-        if hours <= 0:
-            return
-        self._memo = None
-        self._model.skip(hours)
+        if hours > 0:
+            self._looked_at = None
+            skip_forecaster(self._rows, self._setups, hours)
 
     def explain(self) -> dict[str, float | str]:
-        """The next hour's prediction in its parts: level and season in the series' unit, weights and factors plain."""
-        outlook = self._outlook(None)
-        model = self._model
-        scale, base = model.scale, model.base
-        week, day = outlook.means
-        level = scale.raw(model.level.averages[1]) + base
-        explanation: dict[str, float | str] = {
-            "scale": "log" if scale.is_log else "raw",
-            "slot": float(model.slot),
-            "silent_hours": float(model.recent.silent),
-            "level": level,
-            "hour_of_day_mean": scale.raw(day) + base,
-            "hour_of_week_mean": scale.raw(week) + base,
-            "slot_effect": scale.raw(week) + base - level,
-            "location": self._bounded(outlook.location),
-            "spread": outlook.spread,
-            "disagreement": outlook.disagreement,
-        }
-        for name, weight in zip(EXPERTS, outlook.weights, strict=True):
-            explanation[f"weight_{name}"] = weight
-        for name, correction in zip(_CLAIM_NAMES, model.bounds.corrections, strict=True):
-            explanation[f"calibration_{name}"] = math.exp(correction)
-        return explanation
+        """The parts of the next hour's prediction, in numbers; a series' model says more of them, and in words."""
+        self._look(None)
+        return shares(self._rows[0], self._outlooks[0])
 
     def copy(self) -> Self:
-        """An independent twin, quicker than a deep copy."""
-        twin = self.__class__.__new__(self.__class__)
-        twin.__dict__.update(self.__dict__)
-        twin._model = self._model.copy()  # noqa: SLF001 (our own twin)
+        """An independent twin."""
+        twin = type(self)(self.lower, self.upper, self.direction, self.coverage, self.interval)
+        twin._rows = copied(self._rows)  # noqa: SLF001 (our own twin)
         return twin
 
-    def to_state(self) -> State:
-        """Everything learned as plain finite numbers and flat lists of them; the parameters are not part of it."""
-        return state_of(self._model)
+    def to_state(self) -> dict[str, Any]:
+        """The record as bytes, with its version; `from_state` goes on bit for bit."""
+        return {"version": ROW_VERSION, "row": self._rows.tobytes()}
 
     @classmethod
-    def from_state(cls, state: Mapping[str, Any], **params: Any) -> Self:
-        """The forecaster that `to_state` described, to the bit; `params` are the constructor's, as they were then.
+    def from_state(cls, state: Mapping[str, Any], **parameters: Any) -> Self:
+        """Raises UnreadableStateError for another version, and for what is no such record."""
+        if state.get("version") != ROW_VERSION:
+            raise UnreadableStateError(
+                f"forecaster state of version {state.get('version')}, this program reads {ROW_VERSION}"
+            )
+        row = state.get("row")
+        if not isinstance(row, bytes) or len(row) != _ROW.itemsize:
+            raise UnreadableStateError(f"forecaster state is no record of {_ROW.itemsize} bytes")
+        model = cls(**parameters)
+        model._rows = np.frombuffer(bytearray(row), _ROW)
+        return model
 
-        Raises UnreadableStateError for another schema version, a missing field or a list of another length.
-        """
-        forecaster = cls(**params)
-        restore(forecaster._model, state)
-        return forecaster
-
-    def _bounded(self, value: float) -> float:
-        """The nearest value that the series can have."""
-        return self.lower if value < self.lower else self.upper if value > self.upper else value
-
-    def _outlook(self, slot: int | None) -> Outlook:
-        """The next hour as this slot, by default counted on; kept until the hour has passed."""
-        slot = self._model.slot if slot is None else slot % HOURS_OF_WEEK
-        outlook = self._memo
-        if outlook is None or outlook.slot != slot:
-            outlook = self._memo = self._model.look(slot)
-        return outlook
+    def _look(self, slot: int | None) -> None:
+        slot = self.slot if slot is None else int(slot) % HOURS_OF_WEEK
+        if slot != self._looked_at:
+            look_forecaster(self._rows, self._setups, slot, self._outlooks)
+            self._looked_at = slot

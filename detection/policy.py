@@ -1,7 +1,8 @@
 """The few numbers that decide how a subject's events become thresholds: settings, as the pure core sees them."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from detection.challengers.selection import Selection
 from detection.hours import HOUR_MS, SECOND_MS
 
 # A silent series is published for this long; then its last answer stands, and is stale.
@@ -18,6 +19,7 @@ class Policy:
     zone: str = "UTC"
     coverage: float = 0.99
     min_calls: int = 5
+    selection: Selection = field(default_factory=Selection)
 
     def closed_before(self, clock_ms: int) -> int:
         """Hours since the epoch below which every window is closed when the clock shows `clock_ms`."""

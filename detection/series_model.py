@@ -1,29 +1,31 @@
 """One series' learned state: a fold over its closed windows, one observation or one missing hour at a time."""
 
 import math
-from typing import Any, Self
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, Final, Self
+from zlib import crc32
+
+import msgspec
+import numpy as np
 
 from detection.catalogue import Metric
+from detection.challengers.contest import Contest
+from detection.challengers.race import Opinion
+from detection.challengers.registry import DEFAULT
 from detection.errors import InvalidObservationError, UnreadableStateError
-from detection.estimate import Estimate, Forecast, Scored, Status, Threshold, Verdict, WarmingUp, distance
-from detection.forecaster import SeasonalForecaster
+from detection.estimate import Estimate, Forecast, Scored, Status, Threshold, Verdict, WarmingUp
+from detection.explanation import Rate, explain, rate_of
+from detection.forecaster import Prediction, cut, write_setup
 from detection.hours import slot_of
+from detection.kernel.bank import Records, begin_many, expect_many, judge_many, learn_many
+from detection.kernel.row import ANSWER, GAUGE, MEAN, OUTLOOK, RATIO, ROW, ROW_VERSION, SETUP, copied
+from detection.kernel.series import EXCEEDANCE_RATE, READY_AFTER
 from detection.policy import Policy
+from detection.version_1 import carry_over
 
-# Two days: every hour of the day was seen twice.
-READY_AFTER = 48
-
-# How fast the expected number of calls follows: about the last day.
-_COUNT_RATE = 0.05
-
-# Half-life of 500 judged hours.
-_EXCEEDANCE_RATE = 1.0 - 0.5 ** (1 / 500)
-
-# A failure rate above its threshold needs more than one failed call behind it, however few the calls.
-_MIN_FAILED_CALLS = 2
-
-# The young series' threshold is no closer to its estimate than the prior's, by this many observations' weight.
-_PRIOR_WEIGHT = 4.0
+_KINDS: Final = {"mean": MEAN, "ratio": RATIO, "gauge": GAUGE}
+_FIRST = np.zeros(1, np.int64)  # the setup of a single model; never written to
 
 
 class SeriesModel:
@@ -37,50 +39,72 @@ class SeriesModel:
 
     `judged` counts the hours that were scored, `exceedance_rate` is the share of them that exceeded the threshold
     published for them: over all of them at first, then with a half-life of 500 hours.
+
+    Everything sits in one record (`detection.kernel.row`); a bank learns many of them with the same compiled code.
     """
 
-    __slots__ = (
-        "exceedance_rate",
-        "expected_count",
-        "forecaster",
-        "is_signed",
-        "judged",
-        "metric",
-        "n_before",
-        "next_hour",
-    )
+    __slots__ = ("_answers", "_outlooks", "_setups", "contest", "metric", "rows", "subject")
 
-    def __init__(self, metric: Metric, policy: Policy) -> None:
+    def __init__(self, metric: Metric, policy: Policy, subject: str = "") -> None:
+        self.subject = subject
+        self.contest = _contest(metric, policy, subject, is_signed=False)
+        self._prepare(metric, np.zeros(1, ROW), setup_of(metric, policy, is_signed=False))
+        begin_many(self.rows, self._setups, _FIRST, np.array([crc32(metric.slug.encode()) & 255]))
+
+    def _prepare(self, metric: Metric, rows: Records, setups: Records) -> None:
         self.metric = metric
-        self.is_signed = False
-        self.n_before = 0
-        self.forecaster = _forecaster(metric, policy, is_signed=False)
-        self.next_hour: int | None = None
-        self.expected_count = 0.0
-        self.judged = 0
-        self.exceedance_rate = 0.0
+        self.rows = rows
+        self._setups = setups
+        self._outlooks = np.zeros(1, OUTLOOK)
+        self._answers = np.zeros(1, ANSWER)
+
+    @property
+    def next_hour(self) -> int | None:
+        """The hour after the last one learned; None before the first."""
+        return int(self.rows["next_hour"][0]) if self.n_learned else None
+
+    @property
+    def is_signed(self) -> bool:
+        """Whether a gauge has shown that it can be negative."""
+        return bool(self.rows["is_signed"][0])
 
     @property
     def n_learned(self) -> int:
-        """Observations learned so far."""
-        return self.n_before + int(self.forecaster.n_learned)
+        """Observations seen so far."""
+        row = self.rows[0]
+        return int(row["n_before"]) + int(row["n_observed"])
 
     @property
     def is_warm(self) -> bool:
         """Whether enough was learned to judge."""
-        return bool(self.forecaster.n_learned >= READY_AFTER)
+        return bool(self.rows["n_learned"][0] >= READY_AFTER)
+
+    @property
+    def judged(self) -> int:
+        """Hours that were scored."""
+        return int(self.rows["judged"][0])
+
+    @property
+    def exceedance_rate(self) -> float:
+        """Share of the judged hours that exceeded the threshold published for them, lately."""
+        return float(self.rows["exceedance_rate"][0])
+
+    @property
+    def expected_count(self) -> float:
+        """Calls that the next hour is expected to have."""
+        return float(self.rows["expected_count"][0])
+
+    @property
+    def answers(self) -> Records:
+        """What was answered last, one record of `ANSWER`; overwritten by the next question."""
+        return self._answers
 
     def copy(self) -> Self:
         """An independent twin: what it learns, this one does not."""
         twin = object.__new__(type(self))
-        twin.metric = self.metric
-        twin.is_signed = self.is_signed
-        twin.n_before = self.n_before
-        twin.forecaster = self.forecaster.copy()
-        twin.next_hour = self.next_hour
-        twin.expected_count = self.expected_count
-        twin.judged = self.judged
-        twin.exceedance_rate = self.exceedance_rate
+        twin.subject = self.subject
+        twin.contest = None if self.contest is None else self.contest.copy()
+        twin._prepare(self.metric, copied(self.rows), self._setups)
         return twin
 
     def learn(self, hour: int, value: float, count: int, policy: Policy) -> Verdict:
@@ -88,105 +112,194 @@ class SeriesModel:
 
         Raises InvalidObservationError for a value that is not finite and for an hour at or before the last one learned.
         """
-        if not math.isfinite(value):
-            raise InvalidObservationError(f"{self.metric} of hour {hour}: {value} is not finite")
-        if self.next_hour is not None and hour < self.next_hour:
-            raise InvalidObservationError(
-                f"{self.metric}: hour {hour} is not after the last one learned, {self.next_hour - 1}"
-            )
-        # The missing hours first: the forecaster then looks at this hour once, for the verdict and for learning.
-        if self.next_hour is not None and hour > self.next_hour:
-            self.forecaster.skip(hour - self.next_hour)
-        self.next_hour = hour
-        verdict = self.score(hour, value, count, policy)
-        if isinstance(verdict, Scored):
-            self.judged += 1
-            self.exceedance_rate += max(_EXCEEDANCE_RATE, 1.0 / self.judged) * (
-                verdict.is_exceeded - self.exceedance_rate
-            )
-        if value < 0.0 and not self.is_signed and _is_unbounded(self.metric):
-            self.is_signed = True
-            self.n_before = self.n_learned
-            self.forecaster = _forecaster(self.metric, policy, is_signed=True)
-        self.forecaster.learn_one(self.metric.clip(value), {"slot": slot_of(hour, policy.zone), "count": count})
-        self.next_hour = hour + 1
-        rate = max(_COUNT_RATE, 1.0 / self.n_learned)
-        self.expected_count += rate * (count - self.expected_count)
-        return verdict
+        self._require(hour, value)
+        if value < 0.0 and not self.is_signed and is_unbounded(self.metric):
+            verdict = self.score(hour, value, count, policy)
+            self._begin_signed(policy)
+            self._learn(hour, value, count, policy)
+            return verdict
+        is_warm = self.is_warm
+        self._learn(hour, value, count, policy)
+        return self._verdict(hour, value, count) if is_warm else WarmingUp(hour, value, count)
 
     def score(self, hour: int, value: float, count: int, policy: Policy) -> Verdict:
         """The verdict on a value, were it this hour's; changes nothing."""
         if not self.is_warm:
             return WarmingUp(hour, value, count)
-        estimate_of_hour, threshold = self._expected(hour, self._ahead(hour), policy)
-        estimate = estimate_of_hour.location
+        self._expect(hour, policy)
+        judge_many(self.rows, self._setups, _FIRST, np.array([cut(value)]), np.array([float(count)]), self._answers)
+        return self._verdict(hour, value, count)
+
+    def forecast(self, hour: int, policy: Policy) -> Forecast:
+        """What is expected of an hour that is not yet learned; changes nothing, never refuses, never says NaN."""
+        ahead = self._expect(hour, policy)
+        answer = self._answers[0]
+        metric = self.metric
+        n = self.n_learned
+        expected = float(answer["expected_count"]) if n else 0.0
+        rate = rate_of(self.rows, self._setups, float(answer["location"])) if n and metric.kind == "ratio" else None
+        fewest = max(_min_count(metric, policy, expected), 0 if rate is None else rate.min_calls)
+        return Forecast(
+            hour=hour,
+            estimate=Estimate(float(answer["location"]), float(answer["lower"]), float(answer["upper"]), expected, n),
+            threshold=Threshold(float(answer["threshold"]), metric.direction, policy.coverage, fewest),
+            status=self._status(ahead, policy),
+            measured_exceedance=self.exceedance_rate if self.judged else None,
+            judged=self.judged,
+            explanation=self._explanation(rate) if n else {"basis": "prior"},
+        )
+
+    def to_bytes(self) -> bytes:
+        """The record, and behind it what its challengers know, as MessagePack; `from_bytes` goes on bit for bit."""
+        record = self.rows.tobytes()
+        return record if self.contest is None else record + msgspec.msgpack.encode(self.contest.to_state())
+
+    @classmethod
+    def from_bytes(cls, metric: Metric, data: bytes, policy: Policy, subject: str = "") -> Self:
+        """Raises UnreadableStateError for another version, and for what is no such record."""
+        if not data or data[0] != ROW_VERSION:
+            found = data[0] if data else "none"
+            raise UnreadableStateError(f"{metric}: model state of version {found}, this program reads {ROW_VERSION}")
+        size = ROW.itemsize
+        if len(data) < size:
+            raise UnreadableStateError(f"{metric}: model state of {len(data)} bytes instead of {size}")
+        rows = np.frombuffer(bytearray(data[:size]), ROW)
+        is_signed = bool(rows["is_signed"][0])
+        model = object.__new__(cls)
+        model.subject = subject
+        model.contest = _contest(metric, policy, subject, is_signed=is_signed, data=data[size:])
+        model._prepare(metric, rows, setup_of(metric, policy, is_signed=is_signed))
+        return model
+
+    @classmethod
+    def from_version_1(cls, metric: Metric, state: Mapping[str, Any], policy: Policy, subject: str = "") -> Self:
+        """A series that goes on with what a state of schema version 1 knew; raises UnreadableStateError for no such."""
+        model = cls(metric, policy, subject)
+        carry_over(metric, state, model.rows)
+        if model.is_signed:
+            model.contest = _contest(metric, policy, subject, is_signed=True)
+            model._prepare(metric, model.rows, setup_of(metric, policy, is_signed=True))
+        return model
+
+    def to_state(self) -> dict[str, Any]:
+        """The record beside its version."""
+        return {"version": ROW_VERSION, "row": self.to_bytes()}
+
+    @classmethod
+    def from_state(cls, metric: Metric, state: dict[str, Any], policy: Policy) -> Self:
+        """The inverse of `to_state`; raises UnreadableStateError likewise."""
+        if state.get("version") != ROW_VERSION:
+            raise UnreadableStateError(
+                f"{metric}: model state of version {state.get('version')}, this program reads {ROW_VERSION}"
+            )
+        return cls.from_bytes(metric, state["row"], policy)
+
+    def readable(self) -> dict[str, Any]:
+        """Every field of the record by name: numbers, and lists of them."""
+        return {name: self.rows[name][0].tolist() for name in ROW.names or ()}
+
+    def _require(self, hour: int, value: float) -> None:
+        if not math.isfinite(value):
+            raise InvalidObservationError(f"{self.metric} of hour {hour}: {value} is not finite")
+        next_hour = self.next_hour
+        if next_hour is not None and hour < next_hour:
+            raise InvalidObservationError(
+                f"{self.metric}: hour {hour} is not after the last one learned, {next_hour - 1}"
+            )
+
+    def _learn(self, hour: int, value: float, count: int, policy: Policy) -> None:
+        next_hour = self.next_hour
+        gap = 0 if next_hour is None else hour - next_hour
+        slot = slot_of(hour, policy.zone)
+        learn_many(
+            self.rows,
+            self._setups,
+            _FIRST,
+            np.array([gap]),
+            np.array([slot]),
+            np.array([cut(value)]),
+            np.array([float(count)]),
+            self._outlooks,
+            self._answers,
+        )
+        self.rows["next_hour"][0] = hour + 1
+        if self.contest is not None:
+            self._learn_contest(self.contest, gap, value, slot)
+
+    def _begin_signed(self, policy: Policy) -> None:
+        """Start anew on the value's own scale; what was counted goes on."""
+        before = self.rows[0]
+        rows = SeriesModel(self.metric, policy).rows
+        self.contest = _contest(self.metric, policy, self.subject, is_signed=True)
+        rows["is_signed"] = 1
+        rows["n_before"] = self.n_learned
+        for name in ("next_hour", "judged", "exceedance_rate", "expected_count"):
+            rows[name] = before[name]
+        self._prepare(self.metric, rows, setup_of(self.metric, policy, is_signed=True))
+
+    def _expect(self, hour: int, policy: Policy) -> int:
+        """Fill in the answer for that hour; returns how many hours lie between it and the next one to learn."""
+        next_hour = self.next_hour
+        ahead = 0 if next_hour is None else hour - next_hour
+        if ahead < 0:
+            raise InvalidObservationError(f"{self.metric}: hour {hour} is already learned")
+        slots = np.array([slot_of(hour, policy.zone)])
+        expect_many(self.rows, self._setups, _FIRST, np.array([ahead]), slots, self._outlooks, self._answers)
+        if self.contest is not None and self.n_learned:
+            default = self._default()
+            self._speak(self.contest.expected(default, int(slots[0]), ahead), default)
+        return ahead
+
+    def _default(self) -> Prediction:
+        """What the default forecaster said, counts included."""
+        answer = self._answers[0]
+        return Prediction(
+            float(answer["location"]), float(answer["lower"]), float(answer["upper"]), float(answer["threshold"])
+        )
+
+    def _speak(self, spoken: Opinion, default: Prediction) -> bool:
+        """Let the answer be the speaker's; returns whether that is a challenger."""
+        if spoken is default:
+            return False
+        answer = self._answers[0]
+        answer["location"], answer["threshold"] = spoken.location, spoken.threshold
+        answer["lower"] = min(getattr(spoken, "lower", default.lower), spoken.location)
+        answer["upper"] = max(getattr(spoken, "upper", default.upper), spoken.location)
+        return True
+
+    def _learn_contest(self, contest: Contest, gap: int, value: float, slot: int) -> None:
+        """The challengers judge and learn the hour; the exceedance that is measured is that of who spoke."""
+        if gap > 0:
+            contest.skip(gap)
+        answer = self._answers[0]
+        default, is_judged = self._default(), bool(answer["is_judged"])
+        was_exceeded = bool(answer["is_exceeded"])
+        if self._speak(contest.expected(default, slot), default) and is_judged:
+            share = max(EXCEEDANCE_RATE, 1.0 / self.judged)
+            self.rows["exceedance_rate"][0] += share * (self._is_exceeded(value) - was_exceeded)
+        contest.learn_one(self.metric.clip(value), slot, default if is_judged else None)
+
+    def _is_exceeded(self, value: float) -> bool:
+        threshold = float(self._answers["threshold"][0])
+        return value > threshold if self.metric.direction == "above" else value < threshold
+
+    def _explanation(self, rate: Rate | None) -> dict[str, float | str]:
+        parts = explain(self.metric, self.rows[0], self._outlooks[0], self._answers[0], rate)
+        return parts if self.contest is None else parts | self.contest.explain()
+
+    def _verdict(self, hour: int, value: float, count: int) -> Scored:
+        answer = self._answers[0]
+        estimate, threshold = float(answer["location"]), float(answer["threshold"])
         return Scored(
             hour=hour,
             value=value,
             count=count,
             estimate=estimate,
-            threshold=threshold.value,
-            score=distance(value, estimate=estimate, threshold=threshold.value),
-            is_exceeded=threshold.is_exceeded_by(value),
-            is_credible=self._is_credible(value, count, threshold),
-        )
-
-    def forecast(self, hour: int, policy: Policy) -> Forecast:
-        """What is expected of an hour that is not yet learned; changes nothing, never refuses, never says NaN."""
-        ahead = self._ahead(hour)
-        estimate, threshold = self._expected(hour, ahead, policy)
-        return Forecast(
-            hour=hour,
-            estimate=estimate,
             threshold=threshold,
-            status=self._status(ahead, policy),
-            measured_exceedance=self.exceedance_rate if self.judged else None,
-            judged=self.judged,
-            explanation=self.forecaster.explain() if self.n_learned else {"basis": "prior"},
+            score=float(answer["score"]),
+            is_exceeded=self._is_exceeded(value),
+            is_credible=bool(answer["is_credible"]),
         )
-
-    def _ahead(self, hour: int) -> int:
-        """Hours between the next one to learn and this one."""
-        ahead = 0 if self.next_hour is None else hour - self.next_hour
-        if ahead < 0:
-            raise InvalidObservationError(f"{self.metric}: hour {hour} is already learned")
-        return ahead
-
-    def _expected(self, hour: int, ahead: int, policy: Policy) -> tuple[Estimate, Threshold]:
-        metric = self.metric
-        min_count = 1 if metric.kind == "gauge" else min(policy.min_calls, max(2, math.ceil(self.expected_count)))
-        if self.n_learned == 0:
-            upper = min(metric.prior_threshold, metric.upper)
-            finite_upper = upper if math.isfinite(upper) else metric.prior
-            low = metric.lower if math.isfinite(metric.lower) else min(metric.prior_threshold, metric.prior)
-            bound = finite_upper if metric.direction == "above" else low
-            return (
-                Estimate(metric.prior, low, max(finite_upper, metric.prior), 0.0, 0),
-                Threshold(bound, metric.direction, policy.coverage, min_count),
-            )
-        predicted = self.forecaster.predict(slot_of(hour, policy.zone), ahead)
-        return (
-            Estimate(predicted.location, predicted.lower, predicted.upper, self.expected_count, self.n_learned),
-            Threshold(
-                self._widened(predicted.location, predicted.threshold), metric.direction, policy.coverage, min_count
-            ),
-        )
-
-    def _widened(self, location: float, threshold: float) -> float:
-        """The forecaster's threshold, no closer than what too few hours, or too few calls, could tell from normal."""
-        metric = self.metric
-        if metric.kind == "ratio" and self.expected_count > 1.0:
-            # The rate of one failed call among as many as are expected: less than that cannot be observed.
-            threshold = max(threshold, 100.0 / self.expected_count)
-        if not self.is_warm and metric.direction == "above" and math.isfinite(metric.prior_threshold):
-            # A young series keeps the prior's distance until its own spread is known.
-            share = _PRIOR_WEIGHT / (self.n_learned + _PRIOR_WEIGHT)
-            if metric.kind == "mean":
-                least = location * (metric.prior_threshold / metric.prior) ** share
-            else:
-                least = location + (metric.prior_threshold - metric.prior) * share
-            threshold = max(threshold, least)
-        return metric.clip(threshold)
 
     def _status(self, ahead: int, policy: Policy) -> Status:
         if self.n_learned == 0:
@@ -195,61 +308,56 @@ class SeriesModel:
             return "stale"
         return "ready" if self.is_warm else "learning"
 
-    def _is_credible(self, value: float, count: int, threshold: Threshold) -> bool:
-        if count < threshold.min_count:
-            return False
-        return self.metric.kind != "ratio" or round(value * count / 100.0) >= _MIN_FAILED_CALLS
 
-    def to_state(self) -> dict[str, Any]:
-        """Plain numbers and lists of them; `from_state` goes on bit for bit."""
-        return {
-            "version": SeasonalForecaster.STATE_VERSION,
-            "next_hour": self.next_hour,
-            "expected_count": self.expected_count,
-            "judged": self.judged,
-            "exceedance_rate": self.exceedance_rate,
-            "n_before": self.n_before,
-            "is_signed": self.is_signed,
-            "forecaster": self.forecaster.to_state(),
-        }
-
-    @classmethod
-    def from_state(cls, metric: Metric, state: dict[str, Any], policy: Policy) -> Self:
-        """Raises UnreadableStateError for another schema version and for what is no such state."""
-        try:
-            if state["version"] != SeasonalForecaster.STATE_VERSION:
-                raise UnreadableStateError(
-                    f"{metric}: model state of version {state['version']}, "
-                    f"this program reads {SeasonalForecaster.STATE_VERSION}"
-                )
-            model = object.__new__(cls)
-            model.metric = metric
-            model.judged = int(state["judged"])
-            model.exceedance_rate = float(state["exceedance_rate"])
-            model.n_before = int(state["n_before"])
-            model.is_signed = bool(state["is_signed"])
-            model.forecaster = SeasonalForecaster.from_state(
-                state["forecaster"], **_parameters(metric, policy, is_signed=model.is_signed)
-            )
-            model.next_hour = None if state["next_hour"] is None else int(state["next_hour"])
-            model.expected_count = float(state["expected_count"])
-        except (KeyError, TypeError, ValueError) as error:
-            raise UnreadableStateError(f"{metric}: damaged model state: {error!r}") from error
-        return model
+def setup_of(metric: Metric, policy: Policy, *, is_signed: bool) -> Records:
+    """How values of that metric are to be understood, as the compiled core takes it; shared, never written to."""
+    return _setup_of(metric, policy.coverage, policy.min_calls, is_signed)
 
 
-def _forecaster(metric: Metric, policy: Policy, *, is_signed: bool) -> SeasonalForecaster:
-    return SeasonalForecaster(**_parameters(metric, policy, is_signed=is_signed))
+@lru_cache(maxsize=4_096)
+def _setup_of(metric: Metric, coverage: float, min_calls: int, is_signed: bool) -> Records:  # noqa: FBT001 (a cache key)
+    setups = np.zeros(1, SETUP)
+    setup = setups[0]
+    write_setup(
+        setup,
+        lower=0.0 if is_unbounded(metric) and not is_signed else metric.lower,
+        upper=metric.upper,
+        direction=metric.direction,
+        coverage=coverage,
+        interval=0.95,
+    )
+    setup["kind"] = _KINDS[metric.kind]
+    setup["prior"], setup["prior_threshold"] = metric.prior, metric.prior_threshold
+    setup["min_calls"] = 1 if metric.kind == "gauge" else min_calls
+    return setups
 
 
-def _parameters(metric: Metric, policy: Policy, *, is_signed: bool) -> dict[str, Any]:
-    return {
-        "lower": 0.0 if _is_unbounded(metric) and not is_signed else metric.lower,
+def _contest(metric: Metric, policy: Policy, subject: str, *, is_signed: bool, data: bytes = b"") -> Contest | None:
+    """The challengers that are selected for a series, as `data` left them; None where nobody is."""
+    challengers = policy.selection.challengers_of(subject, metric.slug)
+    forecaster = policy.selection.forecaster_of(subject, metric.slug)
+    if not challengers and forecaster == DEFAULT:
+        return None
+    params: dict[str, Any] = {
+        "forecaster": forecaster,
+        "lower": 0.0 if is_unbounded(metric) and not is_signed else metric.lower,
         "upper": metric.upper,
         "direction": metric.direction,
         "coverage": policy.coverage,
     }
+    if not data:
+        return Contest(challengers, **params)
+    try:
+        state = msgspec.msgpack.decode(data)
+    except msgspec.DecodeError as error:
+        raise UnreadableStateError(f"{metric}: damaged state of its challengers: {error}") from error
+    return Contest.resumed(state, challengers, **params)
 
 
-def _is_unbounded(metric: Metric) -> bool:
+def _min_count(metric: Metric, policy: Policy, expected: float) -> int:
+    return 1 if metric.kind == "gauge" else min(policy.min_calls, max(2, math.ceil(expected)))
+
+
+def is_unbounded(metric: Metric) -> bool:
+    """Whether its values may turn out to be negative: a gauge that nobody has bounded."""
     return metric.kind == "gauge" and metric.lower == -math.inf

@@ -78,7 +78,7 @@ class SubjectState:
 
     def model(self, metric: Metric, policy: Policy) -> SeriesModel:
         """The series' model, or a new one that is not yet part of the state."""
-        return self.models.get(metric.slug) or SeriesModel(metric, policy)
+        return self.models.get(metric.slug) or SeriesModel(metric, policy, str(self.subject))
 
     @property
     def settled_before(self) -> int:

@@ -13,7 +13,7 @@ that the model has not learned; the next training of the series sees more rows u
 model has learned, or rows after it, and folds them in: sending the same request again repairs the state.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -130,7 +130,7 @@ def train(
     everything = {**known, **{row.hour: row.observation() for row in added}}
     ordered = [everything[hour] for hour in sorted(everything)]
     if stored is None or anew or _learnable(stored, everything) > stored.n_learned:
-        model = SeriesModel(metric, policy)
+        model = SeriesModel(metric, policy, str(state.subject))
     else:
         model = stored.copy()
         ordered = [one for one in ordered if model.next_hour is None or one.hour >= model.next_hour]
@@ -139,6 +139,28 @@ def train(
         return Trained(tally, is_changed=False)
     state.models[metric.slug] = model
     state.verdicts[metric.slug] = last
+    state.changed.add(metric.slug)
+    state.is_outdated = True
+    return Trained(tally, is_changed=True)
+
+
+def unlearn(
+    state: SubjectState, metric: Metric, *, known: Mapping[int, Observation], excluded: Collection[int], policy: Policy
+) -> Trained:
+    """Bring the state's model to what it would be had it never seen the excluded hours, to the last bit.
+
+    `known` is the whole history of the series, by hour; the rest of it is folded again. The counters of what was judged
+    are those of that fold as well.
+    """
+    stored = state.models.get(metric.slug)
+    model = SeriesModel(metric, policy, str(state.subject))
+    tally, last = fold(model, [known[hour] for hour in sorted(known) if hour not in excluded], policy)
+    if stored is not None and stored.to_bytes() == model.to_bytes():
+        return Trained(tally, is_changed=False)
+    state.models[metric.slug] = model
+    state.verdicts.pop(metric.slug, None)
+    if last is not None:
+        state.verdicts[metric.slug] = last
     state.changed.add(metric.slug)
     state.is_outdated = True
     return Trained(tally, is_changed=True)

@@ -32,7 +32,7 @@ class Valkey(Server):
             "appendonly": "yes",
             "appendfsync": "everysec",
             "save": '""',
-            # A series is one small hash with a long `model` field: kept compact, it takes 23 % less memory.
+            # Small hashes with a few long fields: kept compact, they take a fifth less memory.
             "hash-max-listpack-value": "8192",
             "loglevel": "notice",
             "logfile": '""',

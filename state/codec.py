@@ -1,7 +1,8 @@
 """One subject as the hashes that are written together, and back; exact both ways.
 
 subject hash   counters, offsets, open windows            (`subject_fields`)
-series hash    one answer and one model                   (`state.series_codec`)
+series hash    one answer and one verdict                 (`state.series_codec`)
+models hash    what was learned, a record for each series (`detection.series_model`)
 outbox hash    learned windows by hour                    (`state.window_codec`)
 """
 
@@ -18,7 +19,7 @@ from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
-from state.keys import SCHEMA, outbox_key, series_key, subject_key
+from state.keys import SCHEMA, models_key, outbox_key, series_key, subject_key
 from state.series_codec import decode_series, encode_series, require_schema
 from state.store import Head
 from state.window_codec import (
@@ -39,41 +40,63 @@ _SCHEMA: Final = str(SCHEMA).encode()
 _BILLER_SLUGS: Final = tuple(metric.slug for metric in BILLER_METRICS)
 
 
+Hash = tuple[str, list[bytes]]
+
+
 @dataclass(frozen=True, slots=True)
 class Write:
     """What one subject's write sets, if the stored revision is `expected_rev`: names and values by turns, by key.
 
-    The subject's own hash, which holds the revision, is the last.
+    Each of the `series` also loses the field OBSOLETE. The last of the `others` is the subject's own hash, which holds
+    the revision.
     """
 
     expected_rev: bytes
-    hashes: list[tuple[str, list[bytes]]]
+    series: list[Hash]
+    others: list[Hash]
+
+    @property
+    def hashes(self) -> list[Hash]:
+        """All of them, in the order in which they are to be set."""
+        return self.series + self.others
 
 
 def encode(state: SubjectState, policy: Policy) -> Write:
     """The subject's fields at its next revision, the series in `changed`, and the learned windows."""
     subject = state.subject
-    hashes = [
+    changed = sorted(state.changed)
+    series = [
         (
             series_key(subject, slug),
             encode_series(
                 subject,
                 metric_of(slug),
-                model=state.models.get(slug),
                 forecast=state.forecasts.get(slug),
                 verdict=state.verdicts.get(slug),
                 policy=policy,
             ),
         )
-        for slug in sorted(state.changed)
+        for slug in changed
     ]
+    others: list[Hash] = []
+    if changed:
+        others.append((models_key(subject), records(state, changed)))
     if state.learned:
         flat: list[bytes] = []
         for hour in sorted(state.learned):
             flat += (hour_text(hour).encode(), dump_window(state.learned[hour]))
-        hashes.append((outbox_key(subject), flat))
-    hashes.append((subject_key(subject), subject_fields(state, rev=state.rev + 1)))
-    return Write(expected_rev=b"%d" % state.rev, hashes=hashes)
+        others.append((outbox_key(subject), flat))
+    others.append((subject_key(subject), subject_fields(state, rev=state.rev + 1)))
+    return Write(expected_rev=b"%d" % state.rev, series=series, others=others)
+
+
+def records(state: SubjectState, slugs: Iterable[str]) -> list[bytes]:
+    """Slugs and what was learned of them by turns; an empty record says "nothing yet", a missing one is a loss."""
+    flat: list[bytes] = []
+    for slug in slugs:
+        model = state.models.get(slug)
+        flat += (slug.encode(), b"" if model is None else model.to_bytes())
+    return flat
 
 
 def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
@@ -122,11 +145,15 @@ def decode(
     subject: Subject,
     fields: Mapping[bytes, bytes],
     series: Mapping[str, Mapping[bytes, bytes]],
+    models: Mapping[bytes, bytes],
     policy: Policy,
 ) -> SubjectState:
-    """The state of a subject's fields and, by slug, its series'; raises UnreadableStateError that names the key."""
+    """The state of a subject's fields and, by slug, its series' fields and its models' records.
+
+    Raises UnreadableStateError that names the key.
+    """
     key = subject_key(subject)
-    require_schema(key, fields)
+    require_schema(key, fields, (SCHEMA,))
     try:
         state = SubjectState(
             subject=subject,
@@ -147,7 +174,7 @@ def decode(
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
     for metric in metrics:
         slug = metric.slug
-        model, forecast, verdict = decode_series(series_key(subject, slug), series.get(slug, {}), metric, policy)
+        model, forecast, verdict = decode_series(subject, metric, series.get(slug, {}), models, policy)
         if model is not None:
             state.models[slug] = model
         if forecast is not None:
@@ -163,7 +190,7 @@ def head(subject: Subject, values: list[bytes | None], unrelayed: int) -> Head |
         return None
     key = subject_key(subject)
     fields = {name.encode(): value for name, value in zip(HEAD_FIELDS, values, strict=True) if value is not None}
-    require_schema(key, fields)
+    require_schema(key, fields, (SCHEMA,))
     try:
         return Head(
             subject=subject,

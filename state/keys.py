@@ -1,26 +1,30 @@
 """The only place where a key is built: schema version in front, the subject as the cluster's hash tag.
 
     tidemark:1:{biller:B1}                         what is known of the subject, and its open windows
-    tidemark:1:{biller:B1}:average-response-time   one series: its answer and its model
+    tidemark:1:{biller:B1}:average-response-time   one series: its answer and its last verdict
+    tidemark:1:{biller:B1}:_models                 what was learned: a packed record for each series
     tidemark:1:{biller:B1}:_outbox                 learned windows on their way to the history
     tidemark:1:subjects                            every subject, in the order of its text
     tidemark:1:clock                               the newest event time of the whole stream
+    tidemark:1:cohorts                             what the series of a cohort have in common, refreshed now and then
 
-No metric slug has an underscore, so no gauge of an observation event can be called like the outbox; no part of a
-subject has a brace or a colon (see `detection.subject`), so no subject can reach another one's keys.
+No metric slug has an underscore, so no gauge of an observation event can be called like the outbox or the models; no
+part of a subject has a brace or a colon (see `detection.subject`), so no subject can reach another one's keys.
 """
 
 from typing import Final
 
 from detection.subject import Subject
 
-# Counted on whenever a field changes its meaning: programs of two versions then never read each other's keys.
+# Of the keys, and of the subject's own hash. Counted on when an older state is given up: programs of two versions then
+# never read each other's keys. A series has a version of its own, of which two are readable (`state.series_codec`).
 SCHEMA: Final = 1
 
 _ROOT: Final = f"tidemark:{SCHEMA}:"
 
 SUBJECTS: Final = f"{_ROOT}subjects"
 CLOCK: Final = f"{_ROOT}clock"
+COHORTS: Final = f"{_ROOT}cohorts"
 
 # What the ACL of a reader is given.
 PATTERN: Final = f"{_ROOT}*"
@@ -38,6 +42,11 @@ def subject_key(subject: Subject) -> str:
 def series_key(subject: Subject, slug: str) -> str:
     """The hash of one series of the subject."""
     return f"{_ROOT}{{{subject}}}:{slug}"
+
+
+def models_key(subject: Subject) -> str:
+    """The hash of what the subject's series have learned, by metric slug."""
+    return f"{_ROOT}{{{subject}}}:_models"
 
 
 def outbox_key(subject: Subject) -> str:

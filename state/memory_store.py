@@ -1,16 +1,18 @@
 """The twin of the Redis store for tests of the pure parts: the same fields, through the same codec, in a dict."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
+from detection.cohorts import Cohort
 from detection.hours import iso
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
 from state.codec import HEAD_FIELDS, decode, decode_minutes, decode_outbox, encode, head, outbox_fields, slugs_of
-from state.keys import CLOCK, outbox_key, series_key, subject_key
-from state.series_codec import ANSWER_FIELDS, answer_fields
+from state.cohort_codec import DUE, REFRESHED, decode_cohorts, encode_cohorts, is_due
+from state.keys import CLOCK, COHORTS, models_key, outbox_key, series_key, subject_key
+from state.series_codec import ANSWER_FIELDS, OBSOLETE, answer_fields
 from state.store import Head
 
 
@@ -33,7 +35,7 @@ class MemoryStore:
                 series = {
                     slug: self._fields(series_key(subject, slug)) for slug in slugs_of(subject, fields.get(b"metrics"))
                 }
-                found[subject] = decode(subject, fields, series, self._policy)
+                found[subject] = decode(subject, fields, series, self._fields(models_key(subject)), self._policy)
         return found
 
     async def save(self, states: Sequence[SubjectState]) -> list[Subject]:
@@ -44,6 +46,8 @@ class MemoryStore:
             if self._fields(subject_key(subject)).get(b"rev", b"0") != write.expected_rev:
                 refused.append(subject)
                 continue
+            for key, _ in write.series:
+                self._fields(key).pop(OBSOLETE, None)
             for key, flat in write.hashes:
                 self.hashes.setdefault(key, {}).update(zip(flat[::2], flat[1::2], strict=True))
             if state.rev == 0:
@@ -112,6 +116,20 @@ class MemoryStore:
 
     async def clock(self) -> int:
         return int(self._fields(CLOCK).get(b"ms", b"-1"))
+
+    async def claim_cohorts(self, *, now_ms: int, due_ms: int) -> bool:
+        fields = self.hashes.setdefault(COHORTS, {})
+        if not is_due(fields.get(DUE.encode()), now_ms):
+            return False
+        fields |= {DUE.encode(): b"%d" % due_ms, REFRESHED.encode(): iso(now_ms).encode()}
+        return True
+
+    async def keep_cohorts(self, cohorts: Iterable[Cohort], *, now_ms: int, due_ms: int) -> None:
+        fields = encode_cohorts(cohorts, coverage=self._policy.coverage, now_ms=now_ms, due_ms=due_ms)
+        self.hashes[COHORTS] = {name.encode(): value for name, value in fields.items()}
+
+    async def cohorts(self) -> list[Cohort]:
+        return decode_cohorts(self._fields(COHORTS))
 
     async def ping(self) -> None:
         return None

@@ -5,19 +5,22 @@ on, so the repeat is refused, `save` names the subject among those it did not wr
 after any conflict. The offsets in what it loads tell which events are in it.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 from redis.asyncio import Redis
 
+from detection.cohorts import Cohort
 from detection.errors import ConflictError
 from detection.hours import iso
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
+from state import redis_cohorts
 from state.codec import HEAD_FIELDS, Write, decode, decode_minutes, decode_outbox, encode, head, outbox_fields, slugs_of
-from state.keys import CLOCK, SUBJECTS, outbox_key, series_key, subject_key
+from state.cohort_codec import decode_cohorts, encode_cohorts
+from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, subject_key
 from state.redis_glances import Glances
 from state.redis_pipeline import (
     ADVANCE_CLOCK,
@@ -31,7 +34,7 @@ from state.redis_pipeline import (
     in_parts,
     redis_errors,
 )
-from state.series_codec import ANSWER_FIELDS, answer_fields
+from state.series_codec import ANSWER_FIELDS, OBSOLETE, answer_fields
 from state.store import Head
 
 # What bounds the memory of one pipeline of writes, where a subject has more to write than usual.
@@ -79,14 +82,14 @@ class RedisStore:
         async def read(part: Sequence[Subject]) -> None:
             calls = [_keys_first(READ_HASHES, _keys(subject, slugs[subject])) for subject in part]
             for subject, replies in zip(part, await self._scripts.run(calls), strict=True):
-                fields, *series = (_pairs(reply) for reply in replies)
+                fields, models, *series = (_pairs(reply) for reply in replies)
                 if not fields:
                     continue
                 if not set(slugs_of(subject, fields.get(b"metrics"))) <= set(slugs[subject]):
                     grown.append(subject)
                     continue
                 by_slug = dict(zip(slugs[subject], series, strict=True))
-                found[subject] = decode(subject, fields, by_slug, self._policy)
+                found[subject] = decode(subject, fields, by_slug, models, self._policy)
 
         await in_parts(subjects, read)
         return grown
@@ -227,6 +230,16 @@ class RedisStore:
         (shown,) = await self._pipeline([("HGET", CLOCK, "ms")])
         return -1 if shown is None else int(shown)
 
+    async def claim_cohorts(self, *, now_ms: int, due_ms: int) -> bool:
+        return await redis_cohorts.claim(self._client, now_ms=now_ms, due_ms=due_ms)
+
+    async def keep_cohorts(self, cohorts: Iterable[Cohort], *, now_ms: int, due_ms: int) -> None:
+        fields = encode_cohorts(cohorts, coverage=self._policy.coverage, now_ms=now_ms, due_ms=due_ms)
+        await redis_cohorts.replace(self._client, fields)
+
+    async def cohorts(self) -> list[Cohort]:
+        return decode_cohorts(await redis_cohorts.read(self._client))
+
     async def ping(self) -> None:
         await self._pipeline([("PING",)])
 
@@ -242,7 +255,7 @@ class RedisStore:
 
 
 def _keys(subject: Subject, slugs: Sequence[str]) -> list[str]:
-    return [subject_key(subject), *(series_key(subject, slug) for slug in slugs)]
+    return [subject_key(subject), models_key(subject), *(series_key(subject, slug) for slug in slugs)]
 
 
 def _keys_first(script: str, keys: Sequence[str]) -> Command:
@@ -256,6 +269,8 @@ def _write_call(write: Write) -> Command:
         len(keys),
         *keys,
         write.expected_rev,
+        OBSOLETE,
+        len(write.series),
         *map(len, flats),
         *(each for flat in flats for each in flat),
     )

@@ -1,12 +1,16 @@
-"""One series as the fields of a Redis hash, and back: what is published of it, the last verdict, and its model.
+"""One series as the fields of a Redis hash, and back: what is published of it, and the last verdict.
 
-Every field is written at every write, so nothing of an older model can stay behind; an empty one says "not yet". The
+Every field is written at every write, so nothing of an older answer can stay behind; an empty one says "not yet". The
 fields are a function of the state alone: no time of writing, no counter. Numbers are exact both ways, except for those
 of the explanation (see `for_reading`).
+
+What the series has learned is in the subject's hash of models, as the record that `SeriesModel.to_bytes` gives, and
+empty where there is none. A series of version 1, which is still read, has it in its own field `model`, as JSON. It
+becomes one of version 2 when it is next written, and a program that reads version 1 alone then refuses it.
 """
 
 from array import array
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from typing import Final, cast
@@ -21,7 +25,7 @@ from detection.policy import Policy
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from state import packing
-from state.keys import SCHEMA
+from state.keys import models_key, series_key
 from state.window_codec import hour_of, hour_text
 
 _ABOUT: Final = ("schema", "subject", "metric", "unit")
@@ -59,8 +63,14 @@ _VERDICT: Final = (
 # What is published of a series; `version` is a short hash of all the others.
 ANSWER_FIELDS: Final = (*_ABOUT, *_FORECAST, *_VERDICT, "version")
 
-_NAMES: Final = tuple(name.encode() for name in (*ANSWER_FIELDS, "model"))
-_SCHEMA: Final = str(SCHEMA).encode()
+# What the hash of a series of version 1 has and that of version 2 has not.
+OBSOLETE: Final = b"model"
+
+SERIES_SCHEMA: Final = 2
+READABLE_SERIES: Final = (1, SERIES_SCHEMA)
+
+_NAMES: Final = tuple(name.encode() for name in ANSWER_FIELDS)
+_SCHEMA: Final = b"%d" % SERIES_SCHEMA
 _NO_FORECAST: Final = (b"",) * len(_FORECAST)
 _NO_VERDICT: Final = (b"",) * len(_VERDICT)
 _BOOLEAN: Final = {False: b"false", True: b"true"}
@@ -71,7 +81,6 @@ def encode_series(
     subject: Subject,
     metric: Metric,
     *,
-    model: SeriesModel | None,
     forecast: Forecast | None,
     verdict: Verdict | None,
     policy: Policy,
@@ -86,7 +95,6 @@ def encode_series(
         *(_NO_VERDICT if verdict is None else _verdict_values(verdict)),
     ]
     values.append(blake2b(b"\n".join(values), digest_size=6).hexdigest().encode())
-    values.append(b"" if model is None else packing.dump(model.to_state()))
     flat = [b""] * (2 * len(_NAMES))
     flat[::2] = _NAMES
     flat[1::2] = values
@@ -94,31 +102,60 @@ def encode_series(
 
 
 def decode_series(
-    key: str, fields: Mapping[bytes, bytes], metric: Metric, policy: Policy
+    subject: Subject,
+    metric: Metric,
+    fields: Mapping[bytes, bytes],
+    records: Mapping[bytes, bytes],
+    policy: Policy,
 ) -> tuple[SeriesModel | None, Forecast | None, Verdict | None]:
-    """The inverse of `encode_series`; raises UnreadableStateError that names the key."""
-    require_schema(key, fields)
+    """The inverse of `encode_series`, with what was learned: the record by this metric's slug among the subject's.
+
+    Raises UnreadableStateError that names the key.
+    """
+    key = series_key(subject, metric.slug)
+    version = require_schema(key, fields, READABLE_SERIES)
     try:
-        packed = fields[b"model"]
-        return (
-            SeriesModel.from_state(metric, packing.load(packed), policy) if packed else None,
-            _forecast(fields) if fields[b"status"] else None,
-            _verdict(fields) if fields[b"last_verdict"] else None,
-        )
+        forecast = _forecast(fields) if fields[b"status"] else None
+        verdict = _verdict(fields) if fields[b"last_verdict"] else None
+        model = _model_of_version_1(subject, metric, fields, policy) if version == 1 else None
     except UnreadableStateError as error:
         raise UnreadableStateError(f"{key}: {error}") from error
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
+    if version == SERIES_SCHEMA:
+        model = _model(subject, metric, records, policy)
+    return model, forecast, verdict
 
 
-def require_schema(key: str, fields: Mapping[bytes, bytes]) -> None:
-    """Raise UnreadableStateError for fields of another schema version, and for none at all."""
+def _model(subject: Subject, metric: Metric, records: Mapping[bytes, bytes], policy: Policy) -> SeriesModel | None:
+    key = models_key(subject)
+    record = records.get(metric.slug.encode())
+    if record is None:
+        # Not the same as an empty one: to learn the series anew would hide that something was lost.
+        raise UnreadableStateError(f"{key}: {metric}: missing")
+    try:
+        return SeriesModel.from_bytes(metric, record, policy, str(subject)) if record else None
+    except UnreadableStateError as error:
+        raise UnreadableStateError(f"{key}: {error}") from error
+
+
+def _model_of_version_1(
+    subject: Subject, metric: Metric, fields: Mapping[bytes, bytes], policy: Policy
+) -> SeriesModel | None:
+    packed = fields[OBSOLETE]
+    return SeriesModel.from_version_1(metric, packing.load(packed), policy, str(subject)) if packed else None
+
+
+def require_schema(key: str, fields: Mapping[bytes, bytes], readable: Sequence[int]) -> int:
+    """The schema version of these fields; raises UnreadableStateError for one not readable, and for none at all."""
     found = fields.get(b"schema")
     if found is None:
         raise UnreadableStateError(f"{key}: missing, or without its schema version")
-    if found != _SCHEMA:
-        text = found.decode(errors="replace")
-        raise UnreadableStateError(f"{key}: schema version {text}, this program reads {SCHEMA}")
+    for version in readable:
+        if found == b"%d" % version:
+            return version
+    text, known = found.decode(errors="replace"), " and ".join(map(str, readable))
+    raise UnreadableStateError(f"{key}: schema version {text}, this program reads {known}")
 
 
 def answer_fields(values: list[bytes | None]) -> dict[str, str] | None:

@@ -4,10 +4,11 @@ A subject is read and written in one piece. A write names the revision it read, 
 differs: the loser loads again and applies its events again, so two writers cannot lose an update.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from detection.cohorts import Cohort
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
@@ -77,6 +78,18 @@ class StateStore(Protocol):
 
     async def clock(self) -> int:
         """The newest event time that any worker has seen, -1 before the first."""
+        ...
+
+    async def claim_cohorts(self, *, now_ms: int, due_ms: int) -> bool:
+        """Whether the cohorts are to be refreshed now, and by whoever asks; they are then next due at `due_ms`."""
+        ...
+
+    async def keep_cohorts(self, cohorts: Iterable[Cohort], *, now_ms: int, due_ms: int) -> None:
+        """Keep these in place of all cohorts that were known."""
+        ...
+
+    async def cohorts(self) -> list[Cohort]:
+        """The cohorts that were kept last; UnreadableStateError for a field that nobody can have kept."""
         ...
 
     async def ping(self) -> None:

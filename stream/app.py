@@ -32,6 +32,7 @@ from state.migrate import migrate
 from state.redis_store import RedisStore
 from stream import dead_letters
 from stream.buffer import CALLS, OBSERVATIONS
+from stream.cohorts import CohortRefresh
 from stream.dead_letters import DeadLetter
 from stream.pipeline import Pipeline
 from stream.relay import HistoryRelay
@@ -44,6 +45,8 @@ log = structlog.get_logger()
 _POLL_RECORDS = 20_000
 # Batches that wait in front of an agent.
 _WAITING_BATCHES = 8
+# How often a worker looks whether the cohorts are due.
+_COHORT_LOOK_SECONDS = 20
 
 
 class WorkerApp(faust.App):
@@ -98,6 +101,10 @@ def create_app(settings: Settings) -> faust.App:
     for topic in (CALLS, OBSERVATIONS):
         _add_agent(app, worker, topic, settings)
     _add_tasks(app, worker, history, registry, settings)
+    cohorts = CohortRefresh(
+        store, instruments, coverage=settings.coverage, every_seconds=settings.cohort_seconds, wall_ms=_wall_ms
+    )
+    _add_cohorts(app, cohorts, settings)
     _add_rebalancing(app, worker, settings)
     app.closing = (store.aclose, history.close)
     return app
@@ -197,6 +204,14 @@ def _add_tasks(
         while not app.should_stop:
             await app.sleep(settings.flush_seconds)
             await worker.carry_history()
+
+
+def _add_cohorts(app: faust.App, cohorts: CohortRefresh, settings: Settings) -> None:
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def refresh_cohorts() -> None:
+        while not app.should_stop:
+            await app.sleep(min(settings.cohort_seconds, _COHORT_LOOK_SECONDS))
+            await cohorts.refresh()
 
 
 def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None:

@@ -83,17 +83,21 @@ async def eventually(missing: Callable[[], Awaitable[str]], *, within_seconds: f
 
 
 async def hashes(redis: "Redis", *, without: frozenset[str] = frozenset()) -> Hashes:
-    """Every hash of the schema, without the fields that are named."""
+    """Every hash of the schema, without the fields that are named.
+
+    The cohorts are left out: they are what was published of all series at some moment, not what events have come to.
+    """
     found: Hashes = {}
     async for key in redis.scan_iter(match=keys.PATTERN, count=1000):
-        if await redis.type(key) == b"hash":
-            fields = {_text(name): _text(value) for name, value in (await redis.hgetall(key)).items()}
-            found[_text(key)] = {name: value for name, value in fields.items() if name not in without}
+        if text(key) != keys.COHORTS and await redis.type(key) == b"hash":
+            fields = {text(name): text(value) for name, value in (await redis.hgetall(key)).items()}
+            found[text(key)] = {name: value for name, value in fields.items() if name not in without}
     return found
 
 
-def _text(value: bytes | str) -> str:
-    return value if isinstance(value, str) else value.decode()
+def text(value: bytes | str) -> str:
+    """Records of models are no text: equal bytes then become equal texts."""
+    return value if isinstance(value, str) else value.decode(errors="backslashreplace")
 
 
 async def unsettled(redis: "Redis", events: int, policy: Policy) -> str:

@@ -11,7 +11,7 @@ from redis.exceptions import NoPermissionError
 
 from detection.errors import DependencyError, UnreadableStateError
 from detection.subject import Subject
-from state.keys import PATTERN, SUBJECTS, series_key, subject_key
+from state.keys import PATTERN, SUBJECTS, models_key, series_key, subject_key
 from state.redis_store import RedisStore
 from tests.contract.states import POLICY, biller, fields, model
 
@@ -163,11 +163,15 @@ async def test_a_series_takes_no_more_than_five_kilobytes(redis_store: RedisStor
         used = [
             await client.memory_usage(key, samples=0) or 0
             for state in states
-            for key in (subject_key(state.subject), *(series_key(state.subject, slug) for slug in state.models))
+            for key in (
+                subject_key(state.subject),
+                models_key(state.subject),
+                *(series_key(state.subject, slug) for slug in state.models),
+            )
         ]
     finally:
         await client.config_set(LISTPACK, before)
-    assert sum(used) / (3 * len(states)) <= 5 * 1024
+    assert sum(used) / (3 * len(states)) <= 5_000
 
 
 def documented_reader() -> list[str]:

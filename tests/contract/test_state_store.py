@@ -7,17 +7,31 @@ from dataclasses import replace
 
 import pytest
 
+from detection.catalogue import ERROR_RATE
+from detection.challengers.selection import Selection
 from detection.errors import UnreadableStateError
 from detection.estimate import Scored
+from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import CallWindow
-from state.keys import CLOCK, outbox_key, series_key, subject_key
+from state.keys import CLOCK, models_key, outbox_key, series_key, subject_key
 from state.memory_store import MemoryStore
 from state.redis_store import RedisStore
 from state.series_codec import for_reading
 from state.store import StateStore
-from tests.contract.states import FIRST_HOUR, POLICY, SOURCE, Store, advance, biller, call_window, fields, model
+from tests.contract.states import (
+    FIRST_HOUR,
+    POLICY,
+    SOURCE,
+    Store,
+    advance,
+    biller,
+    call_window,
+    fields,
+    gauge_window,
+    model,
+)
 
 B1 = Subject.biller("B1")
 
@@ -26,9 +40,9 @@ async def load_one(store: StateStore, subject: Subject) -> SubjectState:
     return (await store.load([subject]))[subject]
 
 
-async def set_field(store: Store, key: str, name: str, value: str) -> None:
+async def set_field(store: Store, key: str, name: str, value: str | bytes) -> None:
     if isinstance(store, MemoryStore):
-        store.hashes[key][name.encode()] = value.encode()
+        store.hashes[key][name.encode()] = value.encode() if isinstance(value, str) else value
     else:
         await store._client.hset(key, name, value)
 
@@ -40,11 +54,18 @@ async def drop_key(store: Store, key: str) -> None:
         await store._client.delete(key)
 
 
+async def drop_field(store: Store, key: str, name: str) -> None:
+    if isinstance(store, MemoryStore):
+        del store.hashes[key][name.encode()]
+    else:
+        await store._client.hdel(key, name)
+
+
 def facts(state: SubjectState) -> dict[str, object]:
     """Everything of a state that two of them can be compared by."""
     plain = {name: getattr(state, name) for name in SubjectState.__slots__}
     return plain | {
-        "models": {slug: one.to_state() for slug, one in state.models.items()},
+        "models": {slug: one.to_bytes() for slug, one in state.models.items()},
         "forecasts": {
             slug: replace(one, explanation=for_reading(one.explanation)) for slug, one in state.forecasts.items()
         },
@@ -153,8 +174,10 @@ async def test_only_changed_series_are_written(store: Store) -> None:
     await store.save([biller()])
     error_rate = series_key(B1, "error-rate")
     timeouts = series_key(B1, "timeout-error-rate")
+    models = models_key(B1)
     for key in (error_rate, timeouts):
         await set_field(store, key, "status", "stale")
+        await set_field(store, models, key.rsplit(":", 1)[1], "as it was")
     state = biller()
     state.rev = 1
     state.changed = {"error-rate"}
@@ -162,6 +185,16 @@ async def test_only_changed_series_are_written(store: Store) -> None:
     found = await fields(store)
     assert found[error_rate][b"status"] == b"ready"
     assert found[timeouts][b"status"] == b"stale"
+    assert found[models][b"error-rate"] == state.models["error-rate"].to_bytes()
+    assert found[models][b"timeout-error-rate"] == b"as it was"
+
+
+async def test_what_was_learned_is_stored_as_the_bytes_of_its_record(store: Store) -> None:
+    state = biller()
+    await store.save([state])
+    found = await fields(store)
+    assert found[models_key(B1)] == {slug.encode(): one.to_bytes() for slug, one in state.models.items()}
+    assert all(b"model" not in found[series_key(B1, slug)] for slug in state.models)
 
 
 async def test_a_model_that_is_trained_anew_leaves_nothing_of_the_old_one(store: Store) -> None:
@@ -173,6 +206,39 @@ async def test_a_model_that_is_trained_anew_leaves_nothing_of_the_old_one(store:
     loaded = await load_one(store, B1)
     assert loaded.models["error-rate"].n_learned == young.models["error-rate"].n_learned < 48
     assert loaded.verdicts == {}
+
+
+async def test_challengers_come_back_with_the_series_that_they_were_selected_for() -> None:
+    policy = replace(POLICY, selection=Selection.parse("biller:B1/error-rate=ewa"))
+    store = MemoryStore(policy)
+    states = [biller("B1"), biller("B2")]
+    for state in states:
+        chosen = state.models["error-rate"] = SeriesModel(ERROR_RATE, policy, str(state.subject))
+        for hour in range(60):
+            chosen.learn(FIRST_HOUR + hour, float(hour % 3), 200, policy)
+    await store.save(states)
+    loaded = await store.load([state.subject for state in states])
+    assert [one.models["error-rate"].contest is None for one in loaded.values()] == [False, True]
+    for state in states:
+        assert loaded[state.subject].models["error-rate"].to_bytes() == state.models["error-rate"].to_bytes()
+
+
+async def test_a_series_that_has_learned_nothing_is_not_taken_for_a_lost_one(store: Store) -> None:
+    state = advance(model(), {FIRST_HOUR + 60: gauge_window(memory=7.5, drift=0.1, prediction_accuracy=0.8)}, offset=2)
+    assert "memory" in state.forecasts
+    assert "memory" not in state.models
+    await store.save([state])
+    loaded = await load_one(store, state.subject)
+    assert facts(loaded) == facts(state)
+
+
+async def test_a_model_that_is_given_up_leaves_no_record(store: Store) -> None:
+    await store.save([biller()])
+    state = await load_one(store, B1)
+    del state.models["error-rate"]
+    state.changed = {"error-rate"}
+    await store.save([state])
+    assert set((await load_one(store, B1)).models) == {"average-response-time", "timeout-error-rate"}
 
 
 async def test_a_written_state_has_nothing_left_to_write(store: Store) -> None:
@@ -303,12 +369,35 @@ async def test_the_clock_never_goes_back(store: Store) -> None:
     assert max(shown) == await store.clock() == 1_763_755_200_019
 
 
-@pytest.mark.parametrize("key", [subject_key(B1), series_key(B1, "error-rate")])
-async def test_another_schema_version_is_refused_by_the_name_of_its_key(store: Store, key: str) -> None:
+@pytest.mark.parametrize(
+    ("key", "version", "readable"),
+    [
+        (subject_key(B1), "2", "1"),
+        (subject_key(B1), "", "1"),
+        (series_key(B1, "error-rate"), "3", "1 and 2"),
+        (series_key(B1, "error-rate"), "0", "1 and 2"),
+        (series_key(B1, "error-rate"), "two", "1 and 2"),
+    ],
+)
+async def test_another_schema_version_is_refused_by_the_name_of_its_key(
+    store: Store, key: str, version: str, readable: str
+) -> None:
     await store.save([biller()])
-    await set_field(store, key, "schema", "2")
-    with pytest.raises(UnreadableStateError, match=rf"^{key.replace('{', '.').replace('}', '.')}: schema version 2"):
+    await set_field(store, key, "schema", version)
+    with pytest.raises(UnreadableStateError) as refused:
         await store.load([B1])
+    assert str(refused.value) == f"{key}: schema version {version}, this program reads {readable}"
+
+
+async def test_a_record_of_another_version_is_refused_by_the_name_of_its_key(store: Store) -> None:
+    state = biller()
+    await store.save([state])
+    newer = b"\x03" + state.models["error-rate"].to_bytes()[1:]
+    await set_field(store, models_key(B1), "error-rate", newer)
+    with pytest.raises(UnreadableStateError) as refused:
+        await store.load([B1])
+    assert str(refused.value).startswith(f"{models_key(B1)}: error-rate: ")
+    assert "version 3, this program reads 2" in str(refused.value)
 
 
 @pytest.mark.parametrize(
@@ -320,10 +409,10 @@ async def test_another_schema_version_is_refused_by_the_name_of_its_key(store: S
         (subject_key(B1), "metrics", "error-rate no/metric"),
         (series_key(B1, "error-rate"), "threshold", "high"),
         (series_key(B1, "error-rate"), "status", "fine"),
-        (series_key(B1, "error-rate"), "model", "{}"),
-        (series_key(B1, "error-rate"), "model", '{"version": 99}'),
-        (series_key(B1, "error-rate"), "model", "{"),
         (series_key(B1, "error-rate"), "last_value", "fast"),
+        (models_key(B1), "error-rate", "x"),
+        (models_key(B1), "error-rate", "\x02"),
+        (models_key(B1), "error-rate", "\x02" * 100),
     ],
 )
 async def test_damaged_state_is_refused_by_the_name_of_its_key(store: Store, key: str, name: str, value: str) -> None:
@@ -341,12 +430,27 @@ async def test_a_series_that_somebody_deleted_is_not_silently_learned_anew(store
         await store.load([B1])
 
 
-async def test_a_gauge_called_outbox_does_not_reach_the_outbox(store: Store) -> None:
-    state = model(outbox=1.0, clock=2.0)
+async def test_a_record_that_somebody_deleted_is_not_silently_learned_anew(store: Store) -> None:
+    await store.save([biller()])
+    await drop_field(store, models_key(B1), "error-rate")
+    with pytest.raises(UnreadableStateError, match=r"_models: error-rate: missing$"):
+        await store.load([B1])
+    await drop_key(store, models_key(B1))
+    with pytest.raises(UnreadableStateError, match=r"_models: average-response-time: missing$"):
+        await store.load([B1])
+
+
+async def test_gauges_named_like_our_own_keys_and_fields_reach_none_of_them(store: Store) -> None:
+    state = model(outbox=1.0, clock=2.0, model=3.0, models=4.0)
+    slugs = {"outbox", "clock", "model", "models"}
     learned = dict(state.learned)
     await store.save([state])
     assert await store.outbox([state.subject]) == {state.subject: learned}
-    assert set((await store.answers([state.subject]))[state.subject]) == {"outbox", "clock"}
+    assert set((await store.answers([state.subject]))[state.subject]) == slugs
+    again = await load_one(store, state.subject)
+    again.changed = {"models"}
+    await store.save([again])
+    assert set((await load_one(store, state.subject)).models) == slugs
 
 
 async def test_subjects_whose_ids_look_alike_have_no_key_in_common(store: Store) -> None:
@@ -364,7 +468,7 @@ async def test_subjects_whose_ids_look_alike_have_no_key_in_common(store: Store)
         state.subject = subject
         await store.save([state])
         added = set(await fields(store)) - before
-        assert len(added) == 2 + len(state.forecasts)
+        assert len(added) == 3 + len(state.forecasts)
         assert not added & seen
         assert all(f"{{{subject}}}" in key for key in added)
         seen |= added

@@ -25,8 +25,10 @@ from detection.backtest import backtest
 from detection.catalogue import AVERAGE_RESPONSE_TIME
 from detection.hours import iso_hour
 from detection.rows import Observation
+from detection.subject import Subject
 from local.stack import Stack
 from settings import Settings
+from state.keys import models_key
 from state.migrate import migrate
 from tests.worker import eventually
 
@@ -152,7 +154,7 @@ async def test_halves_in_either_order_are_stored_as_the_whole_is(
             await train(client, f"{biller}-{name}", part)
     stored = await dump(redis)
     models = [
-        stored[f"tidemark:1:{{biller:{biller}-{name}}}:average-response-time".encode()][b"model"]
+        stored[models_key(Subject.biller(f"{biller}-{name}")).encode()][b"average-response-time"]
         for name in ("whole", "forth", "back")
     ]
     assert models[0] == models[1] == models[2]

@@ -17,7 +17,7 @@ from local.stack import Stack
 from settings import Settings, load
 from state.memory_store import MemoryStore
 from tests import offline
-from tests.worker import BOOKKEEPING, CALLS, RECORDED_CALLS, Hashes, WorkerProcess, eventually, hashes, unsettled
+from tests.worker import BOOKKEEPING, CALLS, RECORDED_CALLS, Hashes, WorkerProcess, eventually, hashes, text, unsettled
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ async def as_stored(states: dict[str, SubjectState], newest_ms: int, settings: S
     assert await store.save(list(states.values())) == []
     await store.advance_clock(newest_ms)
     return {
-        key: {name.decode(): value.decode() for name, value in fields.items() if name.decode() not in BOOKKEEPING}
+        key: {text(name): text(value) for name, value in fields.items() if text(name) not in BOOKKEEPING}
         for key, fields in store.hashes.items()
     }
 

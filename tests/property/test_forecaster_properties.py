@@ -1,16 +1,15 @@
 """What holds for a forecaster whatever its history was."""
 
-import json
 import math
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.forecaster import SeasonalForecaster
-from detection.outlook import Prediction
-from detection.season import HOURS_OF_WEEK
+from detection.forecaster import Prediction, SeasonalForecaster
+from detection.kernel.row import HOURS_OF_WEEK
 from tests.strategies import History, histories
 
 POSITIVE: dict[str, Any] = {"lower": 0.0}
@@ -80,14 +79,14 @@ def test_every_answer_of_a_series_that_may_be_negative_is_finite(history: Histor
 @given(histories(), st.integers(0, HOURS_OF_WEEK - 1), st.integers(0, 200))
 def test_asking_changes_nothing(history: History, slot: int, ahead: int) -> None:
     model = fold(SeasonalForecaster(**POSITIVE), history)
-    before = json.dumps(model.to_state())
+    before = model.to_state()
     first = model.predict(slot)
     model.predict(ahead=ahead)
     model.forecast(horizon=5)
     model.explain()
     model.copy().learn_one(1e6)
     assert model.predict(slot) == first
-    assert json.dumps(model.to_state()) == before
+    assert model.to_state() == before
 
 
 @settings(max_examples=40, deadline=None)
@@ -106,8 +105,8 @@ def test_having_been_asked_makes_no_difference_to_what_is_learned(history: Histo
 @given(past=histories(highest=100.0), future=histories(highest=100.0, longest=80))
 def test_a_stored_forecaster_goes_on_to_the_bit(params: dict[str, Any], past: History, future: History) -> None:
     model = fold(SeasonalForecaster(**params), past)
-    text = json.dumps(model.to_state(), allow_nan=False)
-    restored = SeasonalForecaster.from_state(json.loads(text), **params)
+    stored = msgspec.msgpack.encode(model.to_state())
+    restored = SeasonalForecaster.from_state(msgspec.msgpack.decode(stored), **params)
     for value in future:
         assert restored.predict() == model.predict()
         step(model, value)
@@ -131,9 +130,9 @@ def test_skipping_hours_together_is_skipping_them_one_by_one(past: History, hour
 @given(histories(), histories(longest=40))
 def test_a_copy_lives_on_its_own(past: History, future: History) -> None:
     model = fold(SeasonalForecaster(**POSITIVE), past)
-    before = json.dumps(model.to_state())
+    before = model.to_state()
     twin = fold(model.copy(), future)
-    assert json.dumps(model.to_state()) == before
+    assert model.to_state() == before
     assert fold(model, future).to_state() == twin.to_state()
 
 

@@ -2,7 +2,6 @@ import contextlib
 import csv
 import functools
 import gzip
-import json
 import math
 import random
 from collections.abc import Callable
@@ -10,14 +9,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from river.checks import time_series, yield_checks
 
 from detection.catalogue import Direction
 from detection.errors import InvalidObservationError, UnreadableStateError
 from detection.forecaster import SeasonalForecaster
-from detection.season import HOURS_OF_WEEK
+from detection.kernel.row import FORECASTER_FIELDS, HOURS_OF_WEEK
+from detection.kernel.step import ADOPTED_AFTER
 
+ROW = np.dtype(FORECASTER_FIELDS)
 HOURLY = Path(__file__).parents[2] / "examples" / "hourly.csv.gz"
 
 
@@ -45,6 +47,17 @@ def learned(hours: int, value: Callable[[int, random.Random], float] = daily, **
     for hour in range(hours):
         model.learn_one(value(hour, rng))
     return model
+
+
+def fields(model: SeasonalForecaster) -> dict[str, bytes]:
+    """Every field of what was learned, by name."""
+    row = np.frombuffer(model.to_state()["row"], ROW)
+    return {name: row[name].tobytes() for name in ROW.names or ()}
+
+
+def differing(one: SeasonalForecaster, other: SeasonalForecaster) -> set[str]:
+    theirs = fields(other)
+    return {name for name, value in fields(one).items() if value != theirs[name]}
 
 
 @pytest.mark.parametrize("check", river_checks(), ids=lambda check: str(check.__name__))
@@ -102,15 +115,14 @@ def test_the_days_of_the_week_are_known_after_three_weeks() -> None:
 
 def test_silent_hours_move_the_season_on_without_teaching() -> None:
     model = learned(HOURS_OF_WEEK * 2)
-    before = model.to_state()
+    before = model.copy()
     expected = model.forecast(horizon=6)[5]
     model.skip(5)
-    after = model.to_state()
     assert model.slot == 5
     assert model.n_learned == HOURS_OF_WEEK * 2
     assert model.predict().location == expected
-    moved = {name for name in before if before[name] != after[name]}
-    assert moved == {"hours", "slot", "silent", "recent", "recent_seen"}
+    moved = {"hours", "slot", "silent", "recent", "last", "before_last", "week_before", "day_before"}
+    assert differing(model, before) == moved
 
 
 def test_long_silence_falls_back_on_the_season() -> None:
@@ -137,12 +149,12 @@ def test_the_prediction_of_a_slot_is_the_one_that_learning_judges_by() -> None:
     model = learned(HOURS_OF_WEEK * 2)
     threshold = model.predict(slot=40).threshold
     model.predict(slot=90)
-    before = model.explain()["calibration_threshold"]
+    before = model.explain()["correction"]
     twin = model.copy()
     model.learn_one(threshold * 1.0001, {"slot": 40})
     twin.learn_one(threshold * 0.9999, {"slot": 40})
     # What lies beyond its own threshold pushes it out, what stays inside draws it in.
-    pushed, drawn = (one.explain()["calibration_threshold"] for one in (model, twin))
+    pushed, drawn = (one.explain()["correction"] for one in (model, twin))
     assert float(drawn) < float(before) < float(pushed)
 
 
@@ -227,33 +239,118 @@ def test_what_is_not_finite_is_refused_and_changes_nothing(value: float) -> None
     assert model.to_state() == before
 
 
-def test_a_state_of_another_version_or_shape_is_refused() -> None:
-    state = learned(50).to_state()
-    with pytest.raises(UnreadableStateError, match="version 2"):
-        SeasonalForecaster.from_state({**state, "version": 2}, lower=0.0)
-    with pytest.raises(UnreadableStateError, match="week"):
-        SeasonalForecaster.from_state({**state, "week": [0.0] * 167}, lower=0.0)
-    with pytest.raises(UnreadableStateError, match="level"):
-        SeasonalForecaster.from_state({name: value for name, value in state.items() if name != "level"}, lower=0.0)
+@pytest.mark.parametrize(
+    ("damage", "reason"),
+    [
+        ({"version": 1}, "version 1"),
+        ({"version": 99}, "version 99"),
+        ({"version": None}, "version None"),
+        ({"row": b""}, "no record"),
+        ({"row": bytes(ROW.itemsize + 1)}, "no record"),
+        ({"row": "a" * ROW.itemsize}, "no record"),
+        ({"row": None}, "no record"),
+    ],
+)
+def test_a_state_of_another_version_or_shape_is_refused(damage: dict[str, object], reason: str) -> None:
+    with pytest.raises(UnreadableStateError, match=reason):
+        SeasonalForecaster.from_state(learned(50).to_state() | damage, lower=0.0)
 
 
-def test_a_field_that_is_no_longer_kept_is_left_aside() -> None:
-    state = learned(50).to_state()
-    assert SeasonalForecaster.from_state({**state, "exceedances": 3}, lower=0.0).to_state() == state
+def test_the_state_is_small_and_of_one_size() -> None:
+    sizes = {len(learned(hours).to_state()["row"]) for hours in (0, 1, 50, HOURS_OF_WEEK * 8)}
+    assert sizes == {ROW.itemsize}
+    assert ROW.itemsize <= 4000
 
 
-def test_the_state_is_flat_small_and_plain() -> None:
-    state = learned(HOURS_OF_WEEK * 8).to_state()
-    for value in state.values():
-        assert all(type(item) in {int, float} for item in (value if isinstance(value, list) else [value]))
-    assert len(json.dumps(state, allow_nan=False, separators=(",", ":"))) <= 5000
+def test_the_explanation_names_the_experts_that_weigh_and_the_spreads() -> None:
+    model = learned(HOURS_OF_WEEK * 2)
+    explanation = model.explain()
+    weights = [float(value) for name, value in explanation.items() if name.startswith("weight_")]
+    assert all(0.05 <= weight <= 1.0 for weight in weights)
+    assert 0.6 <= sum(weights) <= 1.0 + 1e-9
+    # The noise is a tenth of the level.
+    assert 5.0 <= float(explanation["spread"]) <= 40.0
+    for _ in range(100):
+        model.learn_one(model.predict().threshold * 1.01)
+    assert float(model.explain()["correction"]) > float(explanation["correction"]), "what exceeds pushes it out"
 
 
-def test_the_explanation_names_weights_that_sum_to_one() -> None:
-    explanation = learned(HOURS_OF_WEEK * 2).explain()
-    weights = [value for name, value in explanation.items() if name.startswith("weight_")]
-    assert sum(float(weight) for weight in weights) == pytest.approx(1.0)
-    assert 100.0 <= float(explanation["level"]) <= 400.0
+@pytest.mark.parametrize("factor", [1e-9, 1e-3, 1e3, 1e9])
+@pytest.mark.parametrize("params", [{"lower": 0.0}, {"lower": 0.0, "direction": "below"}, {}, {"direction": "below"}])
+def test_the_unit_of_a_value_makes_no_difference(params: dict[str, Any], factor: float) -> None:
+    one, other = SeasonalForecaster(**params), SeasonalForecaster(**params)
+    rng = random.Random(2)
+    for hour in range(HOURS_OF_WEEK * 3):
+        value = 0.0 if hour < 30 or hour % 97 == 50 else daily(hour, rng) * (30.0 if 400 <= hour < 404 else 1.0)
+        ours, theirs = one.predict(), other.predict()
+        for name in ("location", "lower", "upper", "threshold"):
+            assert getattr(theirs, name) / factor == pytest.approx(getattr(ours, name), rel=1e-3, abs=0.2), (hour, name)
+        if hour % 53 == 7:
+            one.skip()
+            other.skip()
+        else:
+            one.learn_one(value)
+            other.learn_one(factor * value)
+
+
+@pytest.mark.parametrize("lower", [0.0, -math.inf])
+@pytest.mark.parametrize("constant", [0.0, 100.0, 1e-9, 1e9])
+def test_what_was_constant_and_then_varies_has_a_working_threshold_within_hours(constant: float, lower: float) -> None:
+    level = constant if constant >= 1.0 else 50.0
+    model = SeasonalForecaster(lower=lower)
+    for _ in range(200):
+        model.learn_one(constant)
+    rng = random.Random(6)
+    exceeded = []
+    for _ in range(HOURS_OF_WEEK):
+        value = level * math.exp(rng.gauss(0.0, 0.2))
+        exceeded.append(value > model.predict().threshold)
+        model.learn_one(value)
+    # A change of a thousand million times is an outage first: it is adopted after six hours.
+    assert sum(exceeded[ADOPTED_AFTER + 1 : 31]) <= 8
+    assert sum(exceeded[31:]) <= 6
+    prediction = model.predict()
+    assert prediction.location == pytest.approx(level, rel=0.25)
+    assert 1.2 * level <= prediction.threshold <= 3.0 * level
+    assert prediction.lower <= 0.85 * level
+
+
+@pytest.mark.parametrize("hours", range(1, ADOPTED_AFTER + 1))
+@pytest.mark.parametrize("factor", [30.0, 1e6])
+def test_hours_of_gross_outage_are_judged_and_learned_no_more_than_silent_ones(hours: int, factor: float) -> None:
+    struck = learned(HOURS_OF_WEEK * 3)
+    silent = struck.copy()
+    for _ in range(hours):
+        assert 200.0 * factor > struck.predict().threshold
+        struck.learn_one(200.0 * factor)
+        silent.skip()
+    assert struck.predict() == silent.predict()
+    assert differing(struck, silent) == {"n_observed", "gross_run", "gross_last"}
+
+
+def test_what_is_gross_for_longer_than_six_hours_is_the_new_level() -> None:
+    model = learned(HOURS_OF_WEEK * 3)
+    before = model.predict().location
+    for _ in range(ADOPTED_AFTER):
+        model.learn_one(50.0 * daily(0, random.Random(1)))
+    assert model.predict().location < 3.0 * before, "an outage may last so long"
+    rng = random.Random(7)
+    for hour in range(ADOPTED_AFTER, ADOPTED_AFTER + 4):
+        model.learn_one(50.0 * daily(hour, rng))
+    assert model.predict().location == pytest.approx(50.0 * daily(10, rng), rel=0.5)
+
+
+@pytest.mark.parametrize("value", [1e30, 1.7e308, -1.7e308, 5e-324])
+@pytest.mark.parametrize("params", [{"lower": 0.0}, {"lower": 0.0, "upper": 100.0}, {}, {"direction": "below"}])
+def test_the_largest_and_the_least_numbers_overflow_nothing(params: dict[str, Any], value: float) -> None:
+    model = learned(100, lambda hour, rng: daily(hour, rng) / 10.0, **params)
+    for hour in range(60):
+        model.learn_one(value if hour % 3 else 20.0)
+        prediction = model.predict()
+        assert all(
+            math.isfinite(one)
+            for one in (prediction.location, prediction.lower, prediction.upper, prediction.threshold)
+        )
 
 
 def recorded() -> dict[str, list[tuple[int, float]]]:

@@ -1,5 +1,7 @@
 """What `tidemark inspect` shows is what the store holds, and an unknown name is met with near ones."""
 
+import math
+
 import orjson
 import pytest
 
@@ -20,11 +22,16 @@ async def test_everything_that_is_stored_is_shown(capsys: pytest.CaptureFixture[
     assert set(facts["series"]) == set(state.forecasts)
     answer = facts["series"]["average-response-time"]
     assert float(answer["threshold"]) == state.forecasts["average-response-time"].threshold.value
-    assert answer["model"] == state.models["average-response-time"].to_state()
+    record = state.models["average-response-time"].readable()
+    assert answer["model"].keys() == record.keys()
+    assert answer["model"]["n_learned"] == record["n_learned"] > 48
+    # Hours of the week that have not come yet.
+    assert answer["model"]["hour_of_week"].count(None) == sum(map(math.isnan, record["hour_of_week"])) > 0
     show(facts)
     shown = capsys.readouterr().out
     assert answer["window_end"] in shown
-    assert "168 numbers" in shown
+    assert f"{168 - answer['model']['hour_of_week'].count(None)} numbers" in shown
+    assert "nan" not in shown
     assert "open windows" in shown
 
 
@@ -57,6 +64,11 @@ async def test_an_unknown_subject_is_met_with_near_ones(asked: str, answer: str)
 async def test_an_empty_store_says_so() -> None:
     with pytest.raises(InputError, match="no subject yet"):
         await facts_of(MemoryStore(POLICY), Subject.parse("B1"))
+
+
+def test_a_sparkline_leaves_out_what_is_not_known_yet() -> None:
+    assert sparkline([None] * 12) == "none of 12 numbers yet"
+    assert sparkline([None, 1.0, None, 2.0] * 2) == " ▁ █ ▁ █  4 numbers, 1 to 2"
 
 
 def test_a_sparkline_of_equal_numbers_is_flat() -> None:

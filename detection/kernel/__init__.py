@@ -1,0 +1,1 @@
+"""The learning itself: compiled scalar functions over one flat record per series."""
