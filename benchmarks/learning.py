@@ -13,15 +13,19 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from statistics import median
 from typing import Any
 
+import numpy as np
 from river import time_series
 from river.time_series.base import Forecaster
 
 from benchmarks.context import Context
 from benchmarks.result import Result, Target
-from detection.catalogue import AVERAGE_RESPONSE_TIME
+from detection.bank import Bank, Numbers
+from detection.catalogue import AVERAGE_RESPONSE_TIME, BILLER_METRICS
 from detection.forecaster import SeasonalForecaster
 from detection.policy import Policy
+from detection.rows import Observation
 from detection.series_model import SeriesModel
+from detection.training import fold
 
 _REFERENCES = ("river HoltWinters(168)", "river SNARIMAX")
 _SERIES = "nab-nyc_taxi"
@@ -30,6 +34,10 @@ _HOURS = 1_000
 _ROUNDS = 5
 _MANY_SERIES = 300
 _MANY_HOURS = 24
+_BANKS = (10_000, 100_000)
+_BANK_TYPES = 300  # different series in a bank, a third of each biller metric; the others are their likes
+_BANK_WARM_HOURS = 336
+_YEAR = 8_760
 _FIRST_HOUR = 489_984
 _NUMBER_BYTES = 8
 
@@ -56,7 +64,13 @@ def run(context: Context) -> list[Result]:
     with context.part(f"{_MANY_HOURS} hours of {_MANY_SERIES:,} series, one after the other"):
         many = _many(values)
     microseconds = {name: median(each) for name, each in rounds.items()}
-    return _times(microseconds, many) + _sizes(values)
+    banks = {}
+    for size in _BANKS:
+        with context.part(f"an hour of a bank of {size:,} series, {_ROUNDS} times"):
+            banks[size] = _bank(size)
+    with context.part("a year of one series"):
+        year = Result(name="fold of a year of hours", value=_year(values), unit="s", target=Target(at_most=0.3))
+    return _times(microseconds, many) + _bank_times(banks, microseconds) + [year] + _sizes(values)
 
 
 def _times(microseconds: Mapping[str, float], many: float) -> list[Result]:
@@ -85,6 +99,21 @@ def _times(microseconds: Mapping[str, float], many: float) -> list[Result]:
         )
     )
     return results
+
+
+def _bank_times(banks: Mapping[int, float], microseconds: Mapping[str, float]) -> list[Result]:
+    return [
+        Result(
+            name=f"Bank of {size:,}, an hour of a series, loaded and stored, beside {reference}",
+            value=banks[size],
+            unit="µs",
+            reference=reference,
+            reference_value=microseconds[reference],
+            target=Target(at_most=12),
+        )
+        for reference in _REFERENCES
+        for size in banks
+    ]
 
 
 def _sizes(values: list[float]) -> list[Result]:
@@ -119,6 +148,51 @@ def _many(values: list[float]) -> float:
         for step in steps:
             step(at, values[at])
     return 1e6 * (time.perf_counter() - started) / (_MANY_HOURS * _MANY_SERIES)
+
+
+def _bank(size: int) -> float:
+    """Microseconds per series: its record is read, its hour learned, the next one forecast, the record written."""
+    policy = Policy()
+    chance = np.random.default_rng(1)
+    types = [BILLER_METRICS[at % len(BILLER_METRICS)] for at in range(_BANK_TYPES)]
+    bank = Bank(types, policy)
+    for at in range(_BANK_WARM_HOURS):
+        bank.learn_many(_FIRST_HOUR + at, *_hour(at, _BANK_TYPES, chance))
+    copies = size // _BANK_TYPES + 1
+    metrics = (types * copies)[:size]
+    # Each series' bytes lie in a place of their own, as they do when a store has answered.
+    stored = [bytes(bytearray(record)) for record in (bank.to_bytes() * copies)[:size]]
+    rounds = []
+    for _ in range(_ROUNDS):
+        values, counts = _hour(_BANK_WARM_HOURS, size, chance)
+        started = time.perf_counter()
+        loaded = Bank.from_bytes(metrics, stored, policy)
+        loaded.learn_many(_FIRST_HOUR + _BANK_WARM_HOURS, values, counts)
+        loaded.forecast_many(_FIRST_HOUR + _BANK_WARM_HOURS + 1)
+        loaded.to_bytes()
+        rounds.append(1e6 * (time.perf_counter() - started) / size)
+    return median(rounds)
+
+
+def _hour(at: int, size: int, chance: np.random.Generator) -> tuple[Numbers, Numbers]:
+    """Values and counts of one hour: latencies with a daily season, and rates of between three and 3,000 calls."""
+    level = np.exp(0.5 * np.sin(2.0 * np.pi * at / 24.0) + chance.normal(0.0, 0.2, size))
+    counts = np.maximum(1.0, chance.poisson(level * 10.0 ** chance.uniform(0.5, 3.5, size)))
+    failed = chance.binomial(counts.astype(np.int64), np.clip(0.02 * level, 0.0, 1.0))
+    is_latency = np.arange(size) % len(BILLER_METRICS) == 0
+    return np.where(is_latency, 200.0 * level, 100.0 * failed / counts), counts
+
+
+def _year(values: list[float]) -> float:
+    """Seconds that training takes to fold a year of hours of one series, tally included."""
+    policy = Policy()
+    year = [Observation(_FIRST_HOUR + at, values[at % len(values)], 600) for at in range(_YEAR)]
+    rounds = []
+    for _ in range(_ROUNDS):
+        started = time.perf_counter()
+        fold(SeriesModel(AVERAGE_RESPONSE_TIME, policy), year, policy)
+        rounds.append(time.perf_counter() - started)
+    return median(rounds)
 
 
 def _learn(step: Step, values: Sequence[float], start: int) -> float:

@@ -102,7 +102,8 @@ class Bank:
     @property
     def n_learned(self) -> NDArray[np.int64]:
         """Observations seen so far, by series."""
-        return np.add(self.rows["n_before"], self.rows["n_observed"], dtype=np.int64)
+        learned: NDArray[np.int64] = np.add(self.rows["n_before"], self.rows["n_observed"], dtype=np.int64)
+        return learned
 
     def learn_many(self, hour: int, values: Numbers, counts: Numbers) -> Records:
         """Judge the values of a closed hour by what was expected of them, then learn them; returns the verdicts.

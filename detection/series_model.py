@@ -1,7 +1,7 @@
 """One series' learned state: a fold over its closed windows, one observation or one missing hour at a time."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any, Final, Self
 from zlib import crc32
@@ -16,12 +16,13 @@ from detection.challengers.registry import DEFAULT
 from detection.errors import InvalidObservationError, UnreadableStateError
 from detection.estimate import Estimate, Forecast, Scored, Status, Threshold, Verdict, WarmingUp
 from detection.explanation import Rate, explain, rate_of
-from detection.forecaster import Prediction, cut, write_setup
+from detection.forecaster import Prediction, cut, cut_many, write_setup
 from detection.hours import slot_of
-from detection.kernel.bank import Records, begin_many, expect_many, judge_many, learn_many
+from detection.kernel.bank import Records, begin_many, expect_many, fold_one, judge_many, learn_many
 from detection.kernel.row import ANSWER, GAUGE, MEAN, OUTLOOK, RATIO, ROW, ROW_VERSION, SETUP, copied
 from detection.kernel.series import EXCEEDANCE_RATE, READY_AFTER
 from detection.policy import Policy
+from detection.rows import Observation
 from detection.version_1 import carry_over
 
 _KINDS: Final = {"mean": MEAN, "ratio": RATIO, "gauge": GAUGE}
@@ -121,6 +122,41 @@ class SeriesModel:
         is_warm = self.is_warm
         self._learn(hour, value, count, policy)
         return self._verdict(hour, value, count) if is_warm else WarmingUp(hour, value, count)
+
+    def learn_all(self, observations: Sequence[Observation], policy: Policy) -> list[Verdict]:
+        """`learn` of each, oldest first; in one pass of the compiled core where that can be, a third of the time."""
+        values = np.array([one.value for one in observations])
+        hours = np.array([one.hour for one in observations], np.int64)
+        first = hours[:1] if self.next_hour is None else np.array([self.next_hour])
+        gaps = np.diff(hours, prepend=first - 1) - 1 if len(hours) else hours
+        turns_signed = is_unbounded(self.metric) and not self.is_signed and bool((values < 0.0).any())
+        if self.contest is not None or turns_signed or not np.isfinite(values).all() or (gaps < 0).any():
+            return [self.learn(one.hour, one.value, one.count, policy) for one in observations]
+        counts = np.array([one.count for one in observations], np.float64)
+        slots = np.array([slot_of(one.hour, policy.zone) for one in observations], np.int64)
+        answers = np.zeros(len(values), ANSWER)
+        fold_one(self.rows, self._setups, gaps, slots, cut_many(values), counts, self._outlooks, answers)
+        if len(hours):
+            self.rows["next_hour"][0] = hours[-1] + 1
+        names = ("is_judged", "location", "threshold", "score", "is_exceeded", "is_credible")
+        told = zip(*(answers[name].tolist() for name in names), strict=True)
+        return [
+            Scored(
+                hour=one.hour,
+                value=one.value,
+                count=one.count,
+                estimate=location,
+                threshold=threshold,
+                score=score,
+                is_exceeded=bool(is_exceeded),
+                is_credible=bool(is_credible),
+            )
+            if is_judged
+            else WarmingUp(one.hour, one.value, one.count)
+            for one, (is_judged, location, threshold, score, is_exceeded, is_credible) in zip(
+                observations, told, strict=True
+            )
+        ]
 
     def score(self, hour: int, value: float, count: int, policy: Policy) -> Verdict:
         """The verdict on a value, were it this hour's; changes nothing."""
@@ -280,7 +316,7 @@ class SeriesModel:
         contest.learn_one(self.metric.clip(value), slot, default if is_judged else None)
 
     def _is_exceeded(self, value: float) -> bool:
-        threshold = float(self._answers["threshold"][0])
+        value, threshold = cut(value), float(self._answers["threshold"][0])
         return value > threshold if self.metric.direction == "above" else value < threshold
 
     def _explanation(self, rate: Rate | None) -> dict[str, float | str]:

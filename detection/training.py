@@ -170,8 +170,7 @@ def fold(model: SeriesModel, observations: Iterable[Observation], policy: Policy
     """Let the model learn the observations, oldest first; how well it had forecast them, and its last verdict."""
     tally = Tally.of(model.metric, policy)
     verdict: Verdict | None = None
-    for one in observations:
-        verdict = model.learn(one.hour, one.value, one.count, policy)
+    for verdict in model.learn_all(list(observations), policy):
         tally.add(verdict)
     return tally, verdict
 

@@ -12,6 +12,7 @@ been silent, until it was followed by so many of its kind that it is the new lev
 """
 
 import math
+from typing import Any
 
 import numba
 import numpy as np
@@ -53,7 +54,7 @@ _SEASONAL_PRIOR = np.array([-0.01, 0.44, -0.08, 0.06, 0.18, 0.09, 0.11, 0.15, 0.
 _SHORT_PRIOR = np.array([-0.01, 0.54, 0.15, 0.27, -0.04])
 _RAW_PRIOR = np.array([0.04, 0.54, -0.04, 0.19, 0.13, 0.17, -0.1, 0.06])
 
-_OUTLOOK = numba.from_dtype(OUTLOOK)
+_OUTLOOK: Any = numba.from_dtype(OUTLOOK)
 
 _ANGLES = 2.0 * np.pi * np.arange(HOURS_OF_DAY) / HOURS_OF_DAY
 _DAILY_CYCLE = np.stack([np.sin(_ANGLES), np.cos(_ANGLES), np.sin(2.0 * _ANGLES), np.cos(2.0 * _ANGLES)], axis=1)

@@ -14,6 +14,7 @@ from detection.errors import InputError, InvalidObservationError, UnreadableStat
 from detection.estimate import Forecast, Scored, Verdict
 from detection.kernel.bank import Records
 from detection.policy import Policy
+from detection.rows import Observation
 from detection.series_model import SeriesModel
 from tests.strategies import History, histories
 
@@ -87,6 +88,19 @@ def test_a_bank_answers_and_learns_as_single_models_do(many: list[Drawn]) -> Non
                 said = model.learn(hour, float(values[at]), int(counts[at]), POLICY)
                 assert_same_verdict(said, judged[at])
     assert bank.to_bytes() == [model.to_bytes() for model in models]
+
+
+@settings(max_examples=60, deadline=None)
+@given(series(), st.integers(0, 200))
+def test_a_history_learned_at_once_is_one_learned_hour_by_hour(drawn: Drawn, already: int) -> None:
+    metric, history, _ = drawn
+    hours = zip(range(FIRST_HOUR, FIRST_HOUR + len(history)), history, counts_of(drawn), strict=True)
+    known = [Observation(hour, value, count) for hour, value, count in hours if value is not None]
+    singly, at_once = SeriesModel(metric, POLICY), SeriesModel(metric, POLICY)
+    said = [singly.learn(one.hour, one.value, one.count, POLICY) for one in known]
+    assert at_once.learn_all(known[:already], POLICY) + at_once.learn_all(known[already:], POLICY) == said
+    assert at_once.to_bytes() == singly.to_bytes()
+    assert at_once.next_hour == singly.next_hour
 
 
 @settings(max_examples=30, deadline=None)

@@ -13,7 +13,7 @@ from detection.forecaster import SeasonalForecaster
 
 ALL = 10_000
 # Of each configuration, in a minute; the histories that are not in it are learned by `make soak`.
-SAMPLE = 60
+SAMPLE = 200
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "log": {"lower": 0.0},
