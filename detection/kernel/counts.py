@@ -231,7 +231,8 @@ def _pinball(value: float, threshold: float, tail: float) -> float:
 @compiled
 def _possible(rate: float, calls: float) -> float:
     """The rate, at least a fifth of a failed call among those that are known, and as far from 1."""
-    least = 0.2 / (calls + 1.0)
+    # Of more than 10^11 calls it is still far enough from 1 for its complement to have a logarithm.
+    least = max(0.2 / (calls + 1.0), 1e-12)
     return least if not rate > least else 1.0 - least if rate > 1.0 - least else rate
 
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from detection.compiled import Record, compiled
 from detection.kernel import alert_reference, counts
 from detection.kernel.beta_binomial import is_credible, min_calls, rate_threshold
-from detection.kernel.row import GAUGE, HOURS_OF_DAY, RATIO, ROW_VERSION
+from detection.kernel.row import GAUGE, HOURS_OF_DAY, MEAN, RATIO, ROW_VERSION
 from detection.kernel.scale import clip
 from detection.kernel.step import begin, learn, look, skip
 
@@ -53,6 +53,7 @@ def expect(row: Record, setup: Record, slot: int, outlook: Record, answer: Recor
         answer.told = threshold / _PERCENT
         answer.counted = counts.threshold(row, answer.location / _PERCENT, hour, tail)
         threshold = max(_PERCENT * counts.joined(row, answer.counted, answer.told), answer.location)
+        threshold = max(threshold, _PERCENT * _one_failed_call(row, answer, tail))
     if row.n_learned < READY_AFTER and side > 0.0 and math.isfinite(setup.prior_threshold):
         # A young series keeps the prior's distance until its own spread is known.
         share = _PRIOR_WEIGHT / (row.n_learned + _PRIOR_WEIGHT)
@@ -62,6 +63,17 @@ def expect(row: Record, setup: Record, slot: int, outlook: Record, answer: Recor
             least = answer.location * (setup.prior_threshold / setup.prior) ** share
         threshold = max(threshold, least)
     answer.threshold = clip(threshold, setup.lower, setup.upper)
+
+
+@compiled
+def _one_failed_call(row: Record, answer: Record, tail: float) -> float:
+    """The rate of one failed call among the expected ones, where even one fails in fewer hours than are claimed.
+
+    There the claim is kept by any limit, and 0 would call every single failure abnormal. 0 elsewhere.
+    """
+    calls = max(answer.expected_count, 1.0)
+    rate, _ = counts.expected_rate(row, answer.location / _PERCENT)
+    return 1.0 / calls if 1.0 - (1.0 - rate) ** calls < tail else 0.0
 
 
 @compiled
@@ -135,7 +147,7 @@ def learn_hour(
     elif count > 0.0:
         seen = row.n_observed + row.n_before + 1
         row.expected_count += max(_COUNT_RATE, 1.0 / seen) * (count - row.expected_count)
-    if setup.kind != RATIO and value == 0.0 and setup.base == 0.0 and setup.min_calls > 1:
+    if setup.kind == MEAN and value == 0.0:
         alert_reference.reference_skip(row)  # a mean latency of exactly 0 is silence
     else:
         noise = _noise(row, setup, count, answer)

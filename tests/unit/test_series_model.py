@@ -269,3 +269,20 @@ def test_reading_changes_no_byte_of_the_record() -> None:
         model.score(START + 300 + ahead, 1e9, 1, POLICY)
     model.copy().learn(START + 300, 1e9, 1, POLICY)
     assert model.to_bytes() == before
+
+
+def test_a_single_failed_call_is_within_the_threshold_of_a_series_that_hardly_ever_fails() -> None:
+    model = SeriesModel(ERROR_RATE, POLICY)
+    for at in range(600):
+        model.learn(START + at, 20.0 if at == 300 else 0.0, 5, POLICY)
+    forecast = model.forecast(START + 600, POLICY)
+    assert not forecast.threshold.is_exceeded_by(20.0)
+    assert forecast.threshold.is_exceeded_by(40.0)
+
+
+def test_a_series_that_fails_more_often_keeps_its_claim_by_limits_below_one_call() -> None:
+    model, rng = SeriesModel(ERROR_RATE, POLICY), random.Random(8)
+    for at in range(6_000):
+        failed = sum(rng.random() < 0.01 for _ in range(5))
+        model.learn(START + at, 100.0 * failed / 5, 5, POLICY)
+    assert 0.006 < model.exceedance_rate < 0.015
