@@ -11,8 +11,8 @@ from detection.catalogue import Metric
 from detection.errors import InputError, InvalidObservationError, UnreadableStateError
 from detection.forecaster import cut_many
 from detection.hours import slot_of
-from detection.kernel.bank import Records, begin_many, expect_many, judge_many, learn_many
-from detection.kernel.row import ANSWER, OUTLOOK, ROW, ROW_VERSION, SETUP
+from detection.kernel.bank import Records, begin_many, expect_many, judge_many, learn_many, skip_many
+from detection.kernel.row import ANSWER, HOURS_OF_WEEK, OUTLOOK, ROW, ROW_VERSION, SETUP, copied
 from detection.policy import Policy
 from detection.series_model import SeriesModel, is_unbounded, setup_of
 
@@ -73,8 +73,11 @@ class Bank:
                 raise UnreadableStateError(
                     f"{metric}: {len(blob)} bytes are more than a record; a bank has no challengers"
                 )
+        rows = np.frombuffer(bytearray().join(blobs), ROW)
+        for at in np.flatnonzero((rows["slot"] < 0) | (rows["slot"] >= HOURS_OF_WEEK) | (rows["creep_weekday"] > 6)):
+            SeriesModel.from_bytes(metrics[int(at)], blobs[int(at)], policy)  # refuses it by name
         bank = object.__new__(cls)
-        bank._prepare(metrics, np.frombuffer(bytearray().join(blobs), ROW), policy)
+        bank._prepare(metrics, rows, policy)
         return bank
 
     @classmethod
@@ -133,7 +136,13 @@ class Bank:
         """The verdicts on values, were they this hour's, with what is expected beside them; changes nothing."""
         answers = self.forecast_many(hour)
         counts = np.asarray(counts, np.float64)
-        judge_many(self.rows, self._setups, self._kinds, cut_many(values), counts, answers)
+        ahead = self._ahead(hour, np.ones(len(self), bool), "is already learned")
+        rows = self.rows
+        if ahead.any():
+            # What an alert remembers fades in silence, so the hours between have to pass, on a copy.
+            rows = copied(rows)
+            skip_many(rows, self._setups, self._kinds, ahead)
+        judge_many(rows, self._setups, self._kinds, cut_many(values), counts, answers)
         return answers
 
     def forecast_many(self, hour: int) -> Records:

@@ -150,7 +150,10 @@ def _log_ways(ways: Numbers, least: float) -> Numbers:
 
 
 def _kappa(within: float, between: float) -> float:
-    return min(max(within / between, _LEAST_KAPPA), _LARGEST_KAPPA)
+    # Series that are all alike leave nothing between them, not even in the smallest floats: then the cohort speaks.
+    if between <= within / _LARGEST_KAPPA:
+        return _LARGEST_KAPPA
+    return max(within / between, _LEAST_KAPPA)
 
 
 def _winsorised(values: Numbers) -> Numbers:

@@ -19,8 +19,8 @@ from detection.explanation import Rate, explain, rate_of
 from detection.forecaster import Prediction, cut, cut_many, write_setup
 from detection.hours import slot_of
 from detection.kernel.bank import Records, begin_many, expect_many, fold_one, judge_many, learn_many
-from detection.kernel.row import ANSWER, GAUGE, MEAN, OUTLOOK, RATIO, ROW, ROW_VERSION, SETUP, copied
-from detection.kernel.series import EXCEEDANCE_RATE, READY_AFTER
+from detection.kernel.row import ANSWER, GAUGE, HOURS_OF_WEEK, MEAN, OUTLOOK, RATIO, ROW, ROW_VERSION, SETUP, copied
+from detection.kernel.series import EXCEEDANCE_RATE, READY_AFTER, skip_hours
 from detection.policy import Policy
 from detection.rows import Observation
 from detection.version_1 import carry_over
@@ -119,6 +119,10 @@ class SeriesModel:
             self._begin_signed(policy)
             self._learn(hour, value, count, policy)
             return verdict
+        if self.contest is not None:  # judged by what the speaker expects, as it is published
+            verdict = self.score(hour, value, count, policy)
+            self._learn(hour, value, count, policy)
+            return verdict
         is_warm = self.is_warm
         self._learn(hour, value, count, policy)
         return self._verdict(hour, value, count) if is_warm else WarmingUp(hour, value, count)
@@ -162,8 +166,12 @@ class SeriesModel:
         """The verdict on a value, were it this hour's; changes nothing."""
         if not self.is_warm:
             return WarmingUp(hour, value, count)
-        self._expect(hour, policy)
-        judge_many(self.rows, self._setups, _FIRST, np.array([cut(value)]), np.array([float(count)]), self._answers)
+        rows = self.rows
+        ahead = self._expect(hour, policy)
+        if ahead > 0:  # what the alert remembers fades in the silent hours between
+            rows = copied(rows)
+            skip_hours(rows[0], self._setups[0], ahead)
+        judge_many(rows, self._setups, _FIRST, np.array([cut(value)]), np.array([float(count)]), self._answers)
         return self._verdict(hour, value, count)
 
     def forecast(self, hour: int, policy: Policy) -> Forecast:
@@ -200,6 +208,9 @@ class SeriesModel:
         if len(data) < size:
             raise UnreadableStateError(f"{metric}: model state of {len(data)} bytes instead of {size}")
         rows = np.frombuffer(bytearray(data[:size]), ROW)
+        # Compiled code checks no index: these three lead to others' memory.
+        if not 0 <= rows["slot"][0] < HOURS_OF_WEEK or rows["creep_weekday"][0] > 6 or rows["is_signed"][0] > 1:
+            raise UnreadableStateError(f"{metric}: damaged model state")
         is_signed = bool(rows["is_signed"][0])
         model = object.__new__(cls)
         model.subject = subject

@@ -29,7 +29,7 @@ def carry_over(metric: Metric, state: Mapping[str, Any], rows: Records) -> None:
         if state["forecaster"]["n_learned"] > 0:
             _season(state["forecaster"], rows, is_log=not state["is_signed"])
             _references(metric, rows)
-    except (KeyError, TypeError, ValueError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError, OverflowError) as error:
         raise UnreadableStateError(f"{metric}: damaged model state of version {VERSION}: {error!r}") from error
 
 
@@ -42,6 +42,8 @@ def _counters(state: Mapping[str, Any], rows: Records) -> None:
     rows["exceedance_rate"] = float(state["exceedance_rate"])
     rows["expected_count"] = float(state["expected_count"])
     rows["n_observed"] = rows["n_learned"] = int(old["n_learned"])
+    if not 0 <= int(old["slot"]) < HOURS_OF_WEEK:
+        raise ValueError(f"slot {old['slot']}")
     rows["hours"], rows["silent"], rows["slot"] = int(old["hours"]), int(old["silent"]), int(old["slot"])
 
 

@@ -235,9 +235,12 @@ def _limit(p: float, rho: float, n: float, tail: float) -> tuple[float, float, f
     last = last if last < n else n
     alpha, beta = _shape(p, rho)
     # With alpha or beta below 1 the rates pile up at 0 or 1, where no approximation is as good as the sum.
-    if last - first > _LONGEST_SUM and not 0.0 < alpha < 1.0:
+    if last - first > _LONGEST_SUM:
         all_failed = math.exp(_log_chance(n, n, p, alpha, beta)) if 0.0 < beta < 1.0 else 0.0
-        return (n, 0.0, all_failed) if all_failed > tail else (_wide_limit(p, rho, n, tail), tail, 0.0)
+        if all_failed > tail:
+            return n, 0.0, all_failed
+        if not 0.0 < alpha < 1.0:
+            return _wide_limit(p, rho, n, tail), tail, 0.0
     k = first
     at = math.exp(_log_chance(k, n, p, alpha, beta))
     above = 1.0 - at

@@ -53,7 +53,6 @@ def expect(row: Record, setup: Record, slot: int, outlook: Record, answer: Recor
         answer.told = threshold / _PERCENT
         answer.counted = counts.threshold(row, answer.location / _PERCENT, hour, tail)
         threshold = max(_PERCENT * counts.joined(row, answer.counted, answer.told), answer.location)
-        threshold = max(threshold, _PERCENT * _one_failed_call(row, answer, tail))
     if row.n_learned < READY_AFTER and side > 0.0 and math.isfinite(setup.prior_threshold):
         # A young series keeps the prior's distance until its own spread is known.
         share = _PRIOR_WEIGHT / (row.n_learned + _PRIOR_WEIGHT)
@@ -63,17 +62,6 @@ def expect(row: Record, setup: Record, slot: int, outlook: Record, answer: Recor
             least = answer.location * (setup.prior_threshold / setup.prior) ** share
         threshold = max(threshold, least)
     answer.threshold = clip(threshold, setup.lower, setup.upper)
-
-
-@compiled
-def _one_failed_call(row: Record, answer: Record, tail: float) -> float:
-    """The rate of one failed call among the expected ones, where even one fails in fewer hours than are claimed.
-
-    There the claim is kept by any limit, and 0 would call every single failure abnormal. 0 elsewhere.
-    """
-    calls = max(answer.expected_count, 1.0)
-    rate, _ = counts.expected_rate(row, answer.location / _PERCENT)
-    return 1.0 / calls if 1.0 - (1.0 - rate) ** calls < tail else 0.0
 
 
 @compiled
@@ -108,7 +96,8 @@ def judge(row: Record, setup: Record, value: float, count: float, answer: Record
     fast = clip(fast, -_LARGEST_DISTANCE, _LARGEST_DISTANCE)
     noise = _noise(row, setup, count, answer)
     count = _evidence(row, setup, count)
-    answer.score, answer.slow, answer.fast, _ = alert_reference.reference_score(row, side * value, fast, count, noise)
+    answer.fast = fast
+    answer.score, answer.slow, _, _ = alert_reference.reference_score(row, side * value, fast, count, noise)
 
 
 @compiled

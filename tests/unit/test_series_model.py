@@ -6,12 +6,15 @@ import random
 import pytest
 
 from detection.catalogue import AVERAGE_RESPONSE_TIME, BILLER_METRICS, ERROR_RATE, TIMEOUT_ERROR_RATE, Metric, gauge
+from detection.challengers.selection import Selection
 from detection.errors import InvalidObservationError, UnreadableStateError
 from detection.estimate import Scored, Verdict, WarmingUp
+from detection.explanation import rate_of
+from detection.kernel.beta_binomial import is_credible, min_calls
 from detection.kernel.row import ROW, ROW_VERSION
 from detection.kernel.series import READY_AFTER
 from detection.policy import Policy
-from detection.series_model import SeriesModel
+from detection.series_model import SeriesModel, setup_of
 
 POLICY = Policy()
 START = 490_000
@@ -271,18 +274,66 @@ def test_reading_changes_no_byte_of_the_record() -> None:
     assert model.to_bytes() == before
 
 
-def test_a_single_failed_call_is_within_the_threshold_of_a_series_that_hardly_ever_fails() -> None:
-    model = SeriesModel(ERROR_RATE, POLICY)
-    for at in range(600):
-        model.learn(START + at, 20.0 if at == 300 else 0.0, 5, POLICY)
-    forecast = model.forecast(START + 600, POLICY)
-    assert not forecast.threshold.is_exceeded_by(20.0)
-    assert forecast.threshold.is_exceeded_by(40.0)
-
-
-def test_a_series_that_fails_more_often_keeps_its_claim_by_limits_below_one_call() -> None:
+def test_a_series_that_fails_in_more_hours_than_claimed_keeps_its_claim() -> None:
     model, rng = SeriesModel(ERROR_RATE, POLICY), random.Random(8)
     for at in range(6_000):
         failed = sum(rng.random() < 0.01 for _ in range(5))
         model.learn(START + at, 100.0 * failed / 5, 5, POLICY)
     assert 0.006 < model.exceedance_rate < 0.015
+
+
+def test_the_largest_counts_of_calls_that_all_fail_leave_a_series_that_heals() -> None:
+    model = SeriesModel(ERROR_RATE, POLICY)
+    for at in range(100):
+        model.learn(START + at, 100.0, 2**53, POLICY)
+    assert all(map(math.isfinite, model.readable()["rate_losses"]))
+    assert rate_of(model.rows, setup_of(ERROR_RATE, POLICY, is_signed=False), 100.0).expected > 50.0
+
+
+def test_a_response_time_of_nothing_is_silence_to_the_alert_whatever_the_fewest_calls_are() -> None:
+    policy = Policy(min_calls=1)
+    model = SeriesModel(AVERAGE_RESPONSE_TIME, policy)
+    for at in range(READY_AFTER):
+        model.learn(START + at, 100.0 + at % 5, 60, policy)
+    before = model.readable()["reference_level"]
+    for at in range(READY_AFTER, READY_AFTER + 48):
+        model.learn(START + at, 0.0, 60, policy)
+    assert model.readable()["reference_level"] == before
+
+
+def test_a_value_is_judged_after_silent_hours_as_it_is_when_learned() -> None:
+    model = noisy(200)
+    model.learn(START + 200, 400.0, 60, POLICY)
+    hour = START + 204
+    assert model.score(hour, 180.0, 60, POLICY) == model.learn(hour, 180.0, 60, POLICY)
+
+
+def test_a_value_is_judged_by_what_the_challenger_that_speaks_expects() -> None:
+    policy = Policy(selection=Selection.parse(forecasters="*=holt-winters"))
+    model, rng = SeriesModel(AVERAGE_RESPONSE_TIME, policy, "biller:B1"), random.Random(3)
+    for at in range(READY_AFTER + 72):
+        value = 100.0 * math.exp(rng.gauss(0.0, 0.1))
+        assert model.score(START + at, value, 60, policy) == model.learn(START + at, value, 60, policy)
+
+
+@pytest.mark.parametrize("rate", [0.3, 0.7, 0.86, 0.95])
+def test_calls_are_credible_only_from_the_published_fewest_on(rate: float) -> None:
+    """Rates that pile up at 0 and at 100 %: that all of a thousand calls fail is then no evidence."""
+    assert min_calls(rate, 0.5, 1e-3) > 1000.0
+    assert not is_credible(1000.0, 1000.0, rate, 0.5, 1e-3)
+
+
+@pytest.mark.parametrize(("field", "damage"), [("slot", 168), ("slot", -1), ("creep_weekday", 7), ("is_signed", 2)])
+def test_a_record_whose_indexes_lead_outside_of_it_is_refused(field: str, damage: int) -> None:
+    model = learned(AVERAGE_RESPONSE_TIME, 3)
+    model.rows[field] = damage
+    with pytest.raises(UnreadableStateError, match="damaged"):
+        SeriesModel.from_bytes(AVERAGE_RESPONSE_TIME, model.to_bytes(), POLICY)
+
+
+def test_a_single_failed_call_of_five_is_no_alert_even_where_calls_hardly_ever_fail() -> None:
+    model = SeriesModel(ERROR_RATE, POLICY)
+    for at in range(600):
+        model.learn(START + at, 20.0 if at == 300 else 0.0, 5, POLICY)
+    assert not alerts(model.score(START + 600, 20.0, 5, POLICY))
+    assert model.forecast(START + 600, POLICY).explanation["limits"].startswith("5:20 ")  # type: ignore[union-attr]
