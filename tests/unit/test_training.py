@@ -12,7 +12,7 @@ from detection.rows import Observation, Row, checked_row, checked_value
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import SubjectState
-from detection.training import Sifted, first_open, fold, rows_of_calls, sift, train
+from detection.training import Sifted, first_open, fold, rows_of_calls, sift, train, unlearn
 from detection.windows import CallWindow
 
 POLICY = Policy()
@@ -224,3 +224,34 @@ def test_a_row_of_a_response_time_has_the_limits_of_a_live_call() -> None:
 def test_a_rate_above_100_percent_is_refused() -> None:
     with pytest.raises(InvalidRowError, match="at least 0 and at most 100 %"):
         checked_row(1, timestamp="2026-03-02T12:10:00Z", value=100.5, count=None, metric=ERROR_RATE)
+
+
+def test_unlearning_hours_gives_the_very_state_that_never_saw_them() -> None:
+    some = rows(300)
+    excluded = {START + at for at in (100, 101, 102, 250)}
+    state = trained(some)
+    never = trained([row for row in some if row.hour not in excluded])
+    assert state.models[METRIC.slug].to_bytes() != never.models[METRIC.slug].to_bytes()
+    result = unlearn(state, METRIC, known=known_of(some), excluded=excluded, policy=POLICY)
+    assert result.is_changed
+    assert state.models[METRIC.slug].to_bytes() == never.models[METRIC.slug].to_bytes()
+    assert state.verdicts == never.verdicts
+    assert METRIC.slug in state.changed
+
+
+def test_unlearning_what_was_never_seen_changes_nothing() -> None:
+    some = rows(60)
+    state = trained(some)
+    before = state.models[METRIC.slug].to_bytes()
+    state.changed.clear()
+    assert not unlearn(state, METRIC, known=known_of(some), excluded={START - 5}, policy=POLICY).is_changed
+    assert state.models[METRIC.slug].to_bytes() == before
+    assert not state.changed
+
+
+def test_unlearning_everything_leaves_a_series_of_which_nothing_is_known() -> None:
+    some = rows(60)
+    state = trained(some)
+    unlearn(state, METRIC, known=known_of(some), excluded={row.hour for row in some}, policy=POLICY)
+    assert state.models[METRIC.slug].to_bytes() == SeriesModel(METRIC, POLICY, str(state.subject)).to_bytes()
+    assert METRIC.slug not in state.verdicts
