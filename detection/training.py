@@ -135,7 +135,7 @@ def train(
         model = stored.copy()
         ordered = [one for one in ordered if model.next_hour is None or one.hour >= model.next_hour]
     tally, last = fold(model, ordered, policy)
-    if last is None or (stored is not None and stored.to_state() == model.to_state()):
+    if last is None or (stored is not None and stored.to_bytes() == model.to_bytes()):
         return Trained(tally, is_changed=False)
     state.models[metric.slug] = model
     state.verdicts[metric.slug] = last

@@ -40,7 +40,7 @@ FIELDS: Final = [
     ("reference_alarms", "<f4"),  # alarm runs, forgotten with a half-life of four weeks
     ("reference_loud", "u1"),  # hours in which a further alarm belongs to the last run
     ("shift_agreement", "<f4"),  # agreeing hours, positive upwards, negative downwards
-    ("shift_deviation", "<f4"),  # mean absolute distance from level and season
+    ("shift_deviation", "<f4"),  # mean absolute distance from the level
     ("shift_distance", "<f4"),  # mean logarithm of the distance of the agreeing hours
     ("shift_count", "u1"),  # agreeing hours in that mean
     ("shift_kept_level", "<f4"),  # level and spread from before the last adoption
@@ -187,7 +187,7 @@ def reference_skip(row: Any) -> None:
 
 @compiled
 def is_shift(row: Any) -> bool:
-    """Whether the forecaster is to move its season from `shift_from` to `shift_to` now: reported, or taken back."""
+    """Whether a shift from `shift_from` to `shift_to` was reported, or taken back, in this very hour."""
     return bool(row.shift_hours == 0 and row.shift_kind in (PROVISIONAL_SHIFT, WITHDRAWN_SHIFT))
 
 

@@ -75,21 +75,6 @@ def limits_by_count(
 
 
 @compiled
-def mean_threshold_widening(within: float, between: float, expected: float, usual: float) -> float:
-    """How much farther from the location a mean's bound belongs where fewer calls than usual are expected.
-
-    The variance of an hour's mean is between^2 + within^2 / n: `within` is the standard deviation of one call inside an
-    hour, `between` that of the hours' true means. 1 where as many calls are expected as usual.
-    """
-    expected = expected if expected > 1.0 else 1.0
-    usual = usual if usual > 1.0 else 1.0
-    variance = between * between + within * within / usual
-    if not variance > 0.0:
-        return 1.0
-    return math.sqrt((between * between + within * within / expected) / variance)
-
-
-@compiled
 def dithered_threshold(p: float, rho: float, calls: float, deviation: float, tail: float, phase: float) -> float:
     """The threshold of an hour with about so many calls, exceeded in `tail` of the hours on average over the phase.
 

@@ -11,7 +11,6 @@ from detection.kernel.beta_binomial import (
     dithered_threshold,
     is_credible,
     limits_by_count,
-    mean_threshold_widening,
     min_calls,
     rate_threshold,
 )
@@ -129,13 +128,6 @@ def test_limits_by_count_are_the_highest_shares_that_are_no_evidence() -> None:
 def test_more_calls_allow_a_smaller_failed_share() -> None:
     limits = [limit for _, limit in limits_by_count(0.02, 0.001, 0.01)]
     assert limits == sorted(limits, reverse=True)
-
-
-def test_a_mean_of_fewer_calls_than_usual_gets_a_wider_bound() -> None:
-    assert mean_threshold_widening(2.0, 1.0, 4.0, 4.0) == 1.0
-    assert mean_threshold_widening(2.0, 0.0, 1.0, 4.0) == pytest.approx(2.0)
-    assert mean_threshold_widening(2.0, 1.0, 1.0, 4.0) == pytest.approx(math.sqrt(5.0 / 2.0))
-    assert mean_threshold_widening(0.0, 0.0, 1.0, 4.0) == 1.0
 
 
 def test_little_known_widens_the_threshold() -> None:
