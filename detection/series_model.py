@@ -15,11 +15,24 @@ from detection.challengers.race import Opinion
 from detection.challengers.registry import DEFAULT
 from detection.errors import InvalidObservationError, UnreadableStateError
 from detection.estimate import Estimate, Forecast, Scored, Status, Threshold, Verdict, WarmingUp
-from detection.explanation import Rate, explain, rate_of
+from detection.explanation import Parts, explain_many, for_reading
 from detection.forecaster import Prediction, cut, cut_many, write_setup
 from detection.hours import slot_of
 from detection.kernel.bank import Records, begin_many, expect_many, fold_one, judge_many, learn_many
-from detection.kernel.row import ANSWER, GAUGE, HOURS_OF_WEEK, MEAN, OUTLOOK, RATIO, ROW, ROW_VERSION, SETUP, copied
+from detection.kernel.closing import tell_one
+from detection.kernel.row import (
+    ANSWER,
+    GAUGE,
+    HOURS_OF_WEEK,
+    MEAN,
+    OUTLOOK,
+    RATIO,
+    ROW,
+    ROW_VERSION,
+    SETUP,
+    TOLD,
+    copied,
+)
 from detection.kernel.series import EXCEEDANCE_RATE, READY_AFTER, skip_hours
 from detection.policy import Policy
 from detection.rows import Observation
@@ -177,20 +190,20 @@ class SeriesModel:
     def forecast(self, hour: int, policy: Policy) -> Forecast:
         """What is expected of an hour that is not yet learned; changes nothing, never refuses, never says NaN."""
         ahead = self._expect(hour, policy)
-        answer = self._answers[0]
-        metric = self.metric
-        n = self.n_learned
-        expected = float(answer["expected_count"]) if n else 0.0
-        rate = rate_of(self.rows, self._setups, float(answer["location"])) if n and metric.kind == "ratio" else None
-        fewest = max(_min_count(metric, policy, expected), 0 if rate is None else rate.min_calls)
+        told = np.zeros(1, TOLD)
+        tell_one(self.rows, self._setups, self._outlooks, self._answers, told)
+        answer, said = self._answers[0], told[0]
+        n, judged = int(said["n_learned"]), int(said["judged"])
+        location, lower, upper = float(answer["location"]), float(answer["lower"]), float(answer["upper"])
+        fewest = int(said["min_count"])
         return Forecast(
             hour=hour,
-            estimate=Estimate(float(answer["location"]), float(answer["lower"]), float(answer["upper"]), expected, n),
-            threshold=Threshold(float(answer["threshold"]), metric.direction, policy.coverage, fewest),
+            estimate=Estimate(location, lower, upper, float(said["expected_count"]), n),
+            threshold=Threshold(float(answer["threshold"]), self.metric.direction, policy.coverage, fewest),
             status=self._status(ahead, policy),
-            measured_exceedance=self.exceedance_rate if self.judged else None,
-            judged=self.judged,
-            explanation=self._explanation(rate) if n else {"basis": "prior"},
+            measured_exceedance=float(said["exceedance_rate"]) if judged else None,
+            judged=judged,
+            explanation=self._explanation(told),
         )
 
     def to_bytes(self) -> bytes:
@@ -330,9 +343,9 @@ class SeriesModel:
         value, threshold = cut(value), float(self._answers["threshold"][0])
         return value > threshold if self.metric.direction == "above" else value < threshold
 
-    def _explanation(self, rate: Rate | None) -> dict[str, float | str]:
-        parts = explain(self.metric, self.rows[0], self._outlooks[0], self._answers[0], rate)
-        return parts if self.contest is None else parts | self.contest.explain()
+    def _explanation(self, told: Records) -> Parts:
+        (parts,) = explain_many([self.metric], told, self._answers)
+        return parts if self.contest is None or not self.n_learned else parts | for_reading(self.contest.explain())
 
     def _verdict(self, hour: int, value: float, count: int) -> Scored:
         answer = self._answers[0]
@@ -399,10 +412,6 @@ def _contest(metric: Metric, policy: Policy, subject: str, *, is_signed: bool, d
     except msgspec.DecodeError as error:
         raise UnreadableStateError(f"{metric}: damaged state of its challengers: {error}") from error
     return Contest.resumed(state, challengers, **params)
-
-
-def _min_count(metric: Metric, policy: Policy, expected: float) -> int:
-    return 1 if metric.kind == "gauge" else min(policy.min_calls, max(2, math.ceil(expected)))
 
 
 def is_unbounded(metric: Metric) -> bool:

@@ -12,14 +12,19 @@ simply judges the corrected window.
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from detection.catalogue import BILLER_METRICS, Metric, metric_of
 from detection.estimate import Forecast, Verdict
 from detection.hours import HOUR_MS, MINUTE_MS
+from detection.models import Models
 from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.windows import Window, add
+
+if TYPE_CHECKING:
+    from detection.closing import Closings
 
 # Minutes that are kept for what happens inside the hour.
 KEPT_MINUTES = 15
@@ -48,6 +53,11 @@ class SubjectState:
     `rev` counts writes and is what a write compares and sets. `watermark_ms` is the newest event's time, -1 before the
     first. Hours below `learned_before` are learned. `changed` holds the slugs whose model or answer differs from what
     is stored; `learned` the windows learned since the last write, by hour.
+
+    Most writes only count events, and need no more of a state than its own fields: `has_models` says whether the models
+    were read too, `is_whole` whether the forecasts and verdicts were. `known` are the metrics it was ever stored with,
+    `trained_before` the hour after the last one that any of its models has learned. `closings` holds what was published
+    of a series in company (see `detection.closing`), in place of a forecast and a verdict.
     """
 
     subject: Subject
@@ -60,18 +70,23 @@ class SubjectState:
     offsets: dict[str, int] = field(default_factory=dict)
     windows: dict[int, Window] = field(default_factory=dict)
     minutes: dict[int, Window] = field(default_factory=dict)
-    models: dict[str, SeriesModel] = field(default_factory=dict)
+    models: Models = field(default_factory=Models)
     forecasts: dict[str, Forecast] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     learned: dict[int, Window] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     is_outdated: bool = False
+    has_models: bool = True
+    is_whole: bool = True
+    known: frozenset[str] = frozenset()
+    trained_before: int = 0
+    closings: dict[str, tuple["Closings", int]] = field(default_factory=dict)
 
     def metrics(self) -> list[Metric]:
         """Those of every biller, or the gauges that a model was seen with."""
         if self.subject.kind == "biller":
             return list(BILLER_METRICS)
-        seen = set(self.models)
+        seen = {*self.known, *self.models}
         for window in self.windows.values():
             seen.update(value.metric.slug for value in window.values())
         return [metric_of(slug) for slug in sorted(seen)]
@@ -83,7 +98,9 @@ class SubjectState:
     @property
     def settled_before(self) -> int:
         """Hours below this one are learned, from events or from a data set: what comes for them is late."""
-        return max([self.learned_before, *(model.next_hour or 0 for model in self.models.values())])
+        if not self.has_models:
+            return max(self.learned_before, self.trained_before)
+        return max([self.learned_before, *(self.models.next_hour(slug) for slug in self.models)])
 
     def absorb(self, arrivals: Arrivals) -> None:
         """Add what arrived; the caller has left out what is late (see `first_open_hour`)."""
@@ -115,43 +132,64 @@ class SubjectState:
         for minute in [minute for minute in self.minutes if minute < oldest]:
             del self.minutes[minute]
 
-    def learn(self, policy: Policy) -> None:
-        """Fold, oldest first, every window that no event in time can still change into the models."""
+    def is_due(self, clock_ms: int, policy: Policy) -> bool:
+        """Whether anything is to be learned or published: then, and only then, the models are needed."""
+        before = policy.learned_before(self.watermark_ms) if self.watermark_ms >= 0 else 0
+        return (
+            self.is_outdated
+            or any(hour < before for hour in self.windows)
+            or self._due_hour(clock_ms, max(before, self.learned_before), policy) > self.published_hour
+        )
+
+    def settle(self, policy: Policy) -> list[tuple[int, Window]]:
+        """Take out, oldest first, every window that no event in time can still change: they are to be learned."""
         if self.watermark_ms < 0:
-            return
+            return []
         before = max(self.learned_before, policy.learned_before(self.watermark_ms))
         if before == self.learned_before:
-            return
+            return []
         self.learned_before = before
-        for hour in sorted(hour for hour in self.windows if hour < before):
-            window = self.windows.pop(hour)
-            self.learned[hour] = window
+        settled = [(hour, self.windows.pop(hour)) for hour in sorted(self.windows) if hour < before]
+        self.learned.update(settled)
+        self.is_outdated |= bool(settled)
+        return settled
+
+    def learn(self, policy: Policy) -> bool:
+        """Fold every settled window into the models; whether there was one."""
+        settled = self.settle(policy)
+        for hour, window in settled:
             for value in window.values():
                 slug = value.metric.slug
                 model = self.models[slug] = self.model(value.metric, policy)
                 self.verdicts[slug] = model.learn(hour, value.value, value.count, policy)
                 self.changed.add(slug)
-                self.is_outdated = True
+        return bool(settled)
 
     def publish(self, clock_ms: int, policy: Policy) -> bool:
         """Judge what has closed and forecast the next hour, if anything of that has changed; returns whether it had.
 
         The clock counts as at least the newest event's time.
         """
-        hour = policy.closed_before(max(clock_ms, self.watermark_ms))
-        if hour <= self.published_hour and not self.is_outdated:
+        if not self.move_published_hour(clock_ms, policy):
             return False
-        hour = min(max(hour, self.learned_before), self._last_published_hour())
-        if hour <= self.published_hour and not self.is_outdated:
-            return False
-        hour = max(hour, self.published_hour)
-        was_published_for, self.published_hour = self.published_hour, hour
-        closed = sorted(one for one in self.windows if one < hour)
-        changed = self.is_outdated or hour != was_published_for
+        closed = [hour for hour, _ in self.closed_windows()]
         for metric in self.metrics():
-            self._publish_series(metric, hour, closed, policy)
+            self._publish_series(metric, self.published_hour, closed, policy)
+        return True
+
+    def move_published_hour(self, clock_ms: int, policy: Policy) -> bool:
+        """Let the clock close windows; whether anything has to be published for that, or was corrected."""
+        hour = self._due_hour(clock_ms, self.learned_before, policy)
+        if hour <= self.published_hour and not self.is_outdated:
+            return False
+        self.published_hour = max(hour, self.published_hour)
         self.is_outdated = False
-        return changed
+        return True
+
+    def _due_hour(self, clock_ms: int, learned_before: int, policy: Policy) -> int:
+        """The hour to publish for: what the clock says, but in the end a silent subject's last answer stands."""
+        hour = max(policy.closed_before(max(clock_ms, self.watermark_ms)), learned_before)
+        return min(hour, max(self.watermark_ms // HOUR_MS, self.settled_before) + PUBLISHED_SILENCE_HOURS)
 
     def _publish_series(self, metric: Metric, hour: int, closed: list[int], policy: Policy) -> None:
         slug = metric.slug
@@ -167,11 +205,6 @@ class SubjectState:
         self.forecasts[slug] = model.forecast(hour, policy)
         self.changed.add(slug)
 
-    def _last_published_hour(self) -> int:
-        """A silent subject is published for a while; then its last answer stands, and is stale."""
-        learned = [model.next_hour for model in self.models.values() if model.next_hour is not None]
-        return max([self.watermark_ms // HOUR_MS, *learned]) + PUBLISHED_SILENCE_HOURS
-
     def closed_windows(self) -> Iterator[tuple[int, Window]]:
         """The windows that are closed but not yet learned, oldest first."""
         for hour in sorted(self.windows):
@@ -180,8 +213,17 @@ class SubjectState:
 
     def settled(self) -> None:
         """Forget what was changed: the store has it."""
+        self.known = self.known.union(self.models, self.forecasts, self.verdicts, self.closings)
         self.changed.clear()
         self.learned.clear()
+        self.closings.clear()
+
+    def shed(self) -> None:
+        """Keep no more than is needed to count events; what is dropped must be in the store."""
+        self.trained_before = self.settled_before
+        self.known = self.known.union(self.models, self.forecasts, self.verdicts)
+        self.models, self.forecasts, self.verdicts = Models(), {}, {}
+        self.has_models = self.is_whole = False
 
 
 def first_open_hour(state: SubjectState | None, watermark_ms: int, policy: Policy) -> int:

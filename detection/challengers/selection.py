@@ -1,11 +1,11 @@
 """Which forecaster speaks for a series and which ones challenge it: what an operator may write, and what it means."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Self
 
-from detection.catalogue import metric_of
+from detection.catalogue import Metric, metric_of
 from detection.challengers.registry import CHALLENGERS, DEFAULT, checked_name
 from detection.errors import InvalidSubjectError, SettingsError, UnknownMetricError
 from detection.subject import Subject
@@ -57,6 +57,13 @@ class Selection:
     def forecaster_of(self, subject: str, metric: str) -> str:
         """Who speaks for this series at the beginning."""
         return next(iter(_narrowest(self.forecasters, subject, metric)), DEFAULT)
+
+    def chooses(self, subject: str, metrics: Iterable[Metric]) -> bool:
+        """Whether anything but the default forecaster alone is selected for one of these series."""
+        return bool(self.challengers or self.forecasters) and any(
+            self.challengers_of(subject, metric.slug) or self.forecaster_of(subject, metric.slug) != DEFAULT
+            for metric in metrics
+        )
 
 
 def _narrowest(by_scope: Mapping[str, tuple[str, ...]], subject: str, metric: str) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.compiled import compiled
-from detection.kernel.series import begin_series, describe_rate, expect, judge, learn_hour, skip_hours
+from detection.kernel.series import begin_series, expect, judge, learn_hour, skip_hours
 from detection.kernel.step import begin, learn, look, skip
 
 Records = NDArray[np.void]
@@ -101,12 +101,6 @@ def fold_one(
 
 
 @compiled
-def describe_rate_of(rows: Records, setups: Records, location: float, sizes: Whole, numbers: Numbers) -> None:
-    """`describe_rate` of the first record."""
-    describe_rate(rows[0], setups[0], location, sizes, numbers)
-
-
-@compiled
 def begin_forecaster(rows: Records) -> None:
     """The forecaster alone, without counts and references."""
     begin(rows[0])
@@ -131,6 +125,6 @@ def skip_forecaster(rows: Records, setups: Records, hours: int) -> None:
 
 
 __all__: list[Any] = [
-    "begin_forecaster", "begin_many", "describe_rate_of", "expect_many", "fold_one", "judge_many",
+    "begin_forecaster", "begin_many", "expect_many", "fold_one", "judge_many",
     "learn_forecaster", "learn_many", "look_forecaster", "skip_forecaster",
 ]  # fmt: skip

@@ -112,6 +112,18 @@ SERIES_FIELDS: Final[list[tuple[Any, ...]]] = [
 ROW: Final = np.dtype([*SERIES_FIELDS, *FORECASTER_FIELDS, *REFERENCE_FIELDS, *COUNT_FIELDS])
 
 
+_AT = {name: ROW.fields[name][1] for name in ("next_hour", "n_before", "n_observed")} if ROW.fields else {}
+
+
+def next_hour_of(record: bytes) -> int:
+    """The hour after the last one learned, of a record's bytes; 0 before the first."""
+    if len(record) < ROW.itemsize:
+        return 0
+    seen = int.from_bytes(record[_AT["n_observed"] : _AT["n_observed"] + 4], "little")
+    seen += int.from_bytes(record[_AT["n_before"] : _AT["n_before"] + 4], "little")
+    return int.from_bytes(record[_AT["next_hour"] : _AT["next_hour"] + 8], "little", signed=True) if seen else 0
+
+
 def copied(rows: np.ndarray[tuple[int], np.dtype[np.void]]) -> np.ndarray[tuple[int], np.dtype[np.void]]:
     """The same records, to be written to apart; `ndarray.copy` goes field by field, which takes 50 times as long."""
     return np.frombuffer(bytearray(rows.tobytes()), rows.dtype)
@@ -184,5 +196,41 @@ OUTLOOK: Final = np.dtype(
         ("candidates", "<f8", (CLAIMS, CANDIDATES)),
         ("bound_mixtures", "<f8", (CLAIMS, DISCOUNTS)),
         ("bounds", "<f8", (CLAIMS,)),
+    ]
+)
+
+# What people are told beside an answer, rounded for reading. A weight of 0 is left out, and so is `limits` where the
+# series is no rate: `limits[k]` is the highest rate, in %, of RATE_SIZES[k] calls that is no evidence.
+RATE_SIZES: Final = (5, 20, 100, 1_000, 10_000)
+LEAST_SHARE: Final = 0.05  # the smallest weight of an expert that is told
+NO_DRIFT, LEVEL_SHIFT, CREEP = range(3)
+TOLD: Final = np.dtype(
+    [
+        ("n_learned", "<i8"),
+        ("judged", "<i8"),
+        ("exceedance_rate", "<f8"),
+        ("is_warm", "u1"),
+        ("expected_count", "<f8"),
+        ("min_count", "<i8"),
+        ("slot", "<i8"),
+        ("day_mean", "<f8"),
+        ("week_mean", "<f8"),
+        ("spread", "<f8"),
+        ("disagreement", "<f8"),
+        ("correction", "<f8"),
+        ("weights", "<f8", (EXPERTS,)),
+        ("silent", "<i8"),
+        ("is_young", "u1"),
+        ("is_outage", "u1"),
+        ("is_counted", "u1"),
+        ("drift", "u1"),
+        ("has_shift", "u1"),
+        ("shift_from", "<f8"),
+        ("shift_to", "<f8"),
+        ("shift_hours", "<i8"),
+        ("creep_rise", "<f8"),
+        ("expected_rate", "<f8"),
+        ("overdispersion", "<f8"),
+        ("limits", "<f8", (len(RATE_SIZES),)),
     ]
 )

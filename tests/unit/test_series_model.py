@@ -9,12 +9,11 @@ from detection.catalogue import AVERAGE_RESPONSE_TIME, BILLER_METRICS, ERROR_RAT
 from detection.challengers.selection import Selection
 from detection.errors import InvalidObservationError, UnreadableStateError
 from detection.estimate import Scored, Verdict, WarmingUp
-from detection.explanation import rate_of
 from detection.kernel.beta_binomial import is_credible, min_calls
 from detection.kernel.row import ROW, ROW_VERSION
 from detection.kernel.series import READY_AFTER
 from detection.policy import Policy
-from detection.series_model import SeriesModel, setup_of
+from detection.series_model import SeriesModel
 
 POLICY = Policy()
 START = 490_000
@@ -287,7 +286,7 @@ def test_the_largest_counts_of_calls_that_all_fail_leave_a_series_that_heals() -
     for at in range(100):
         model.learn(START + at, 100.0, 2**53, POLICY)
     assert all(map(math.isfinite, model.readable()["rate_losses"]))
-    assert rate_of(model.rows, setup_of(ERROR_RATE, POLICY, is_signed=False), 100.0).expected > 50.0
+    assert float(model.forecast(START + 100, POLICY).explanation["expected_rate"]) > 50.0
 
 
 def test_a_response_time_of_nothing_is_silence_to_the_alert_whatever_the_fewest_calls_are() -> None:
