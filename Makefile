@@ -17,13 +17,16 @@ NAME ?=
 UPGRADE ?=
 # Test processes at a time. More than the cores make the servers that tests start miss their deadlines.
 WORKERS ?= 2
+# How many schedules of faults make soak runs, and the first one's seed: make soak RUNS=1000 SEED=5000.
+RUNS ?= 200
+SEED ?= 1000
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .PHONY: help
 help: ## List these targets
-	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(firstword $(MAKEFILE_LIST))
 
 .PHONY: setup
 setup: $(READY) ## Create .venv with the locked dependencies and the project itself
@@ -48,6 +51,11 @@ run: setup ## Start the whole stack, replay the recorded calls, serve on http://
 test: setup ## Run the tests that need nothing but what setup installed
 	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not soak" $(ARGS)
 
+.PHONY: test-kafka
+test-kafka: setup ## Run the tests that meet Apache Kafka itself; needs Java and Maven
+	@$(BIN)/python -m tests.kafka.jars
+	@$(BIN)/pytest -m kafka $(ARGS)
+
 .PHONY: check
 check: setup ## Lint, formatting, strict types, import contracts, declared dependencies
 	@$(BIN)/ruff check --output-format concise .
@@ -66,8 +74,8 @@ bench: setup ## Run every benchmark, or the one in NAME=
 	@$(BIN)/python -m benchmarks $(NAME)
 
 .PHONY: soak
-soak: setup ## Run the tests that take hours
-	@$(BIN)/pytest -m soak --timeout 0 $(ARGS)
+soak: setup ## Run the tests that take hours, RUNS= schedules of faults among them
+	@FAULT_RUNS=$(RUNS) FAULT_SEED=$(SEED) $(BIN)/pytest -m soak --timeout 0 $(ARGS)
 
 .PHONY: docs
 docs: setup ## Write the generated pages and build the site into site/
@@ -84,5 +92,5 @@ lock: setup ## Resolve the dependencies of pyproject.toml into requirements/, wi
 
 .PHONY: clean
 clean: ## Remove everything that these targets made, .venv and the embedded stack's data included
-	rm -rf $(VENV) .tidemark site build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf $(VENV) .tidemark .cache site build *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -87,11 +87,56 @@ CONSUMER_LAG = Instrument(
     help="Records between the end of a partition and what was read of it.",
     comment="What to alert on: it grows when the worker is too slow or has stopped reading.",
 )
+BUFFERED_EVENTS = Instrument(
+    name="tidemark_buffered_events",
+    kind="gauge",
+    help="Events that were read and are not yet written to Redis.",
+    comment="Stays below TIDEMARK_FLUSH_EVENTS plus what one poll brings of a partition: at that, reading waits.",
+)
+STORE_LOSSES = Instrument(
+    name="tidemark_store_losses_total",
+    kind="counter",
+    help="Times that Redis was found, while the worker ran, to have lost writes it had acknowledged.",
+    comment="After a failover, a restored copy or a flush. Reading goes back to what is left, and heals it.",
+)
+REWOUND_RECORDS = Instrument(
+    name="tidemark_rewound_records_total",
+    kind="counter",
+    labels=("topic",),
+    help="Records that Kafka had as read and Redis had not, when reading began: they are read again.",
+    comment="Redis lost acknowledged writes. What is still in Kafka is healed by itself.",
+)
+LOST_RECORDS = Instrument(
+    name="tidemark_lost_records_total",
+    kind="counter",
+    labels=("topic",),
+    help="Records that Kafka dropped, by its retention, before they were read.",
+    comment="Nobody can read them any more: raise the topic's retention, or find out why the worker was away so long.",
+)
+RECREATED_LOGS = Instrument(
+    name="tidemark_recreated_logs_total",
+    kind="counter",
+    labels=("topic",),
+    help="Topics that were found to have been made anew since they were read.",
+    comment="The worker stops for it. `tidemark log show` has the count that survives the stop.",
+)
+STALLS = Instrument(
+    name="tidemark_stalls_total",
+    kind="counter",
+    help="Times that this process started itself again, because it read nothing though there were records to read.",
+    comment="Single ones come with a broker's trouble. Counted on by the process that starts.",
+)
 HISTORY_PENDING = Instrument(
     name="tidemark_history_pending_subjects",
     kind="gauge",
     help="Subjects with learned windows that PostgreSQL has not taken yet.",
     comment="Grows while PostgreSQL is away and drains by itself afterwards.",
+)
+ANNOUNCEMENTS_PENDING = Instrument(
+    name="tidemark_announcements_pending_subjects",
+    kind="gauge",
+    help="Subjects with published answers or alerts that the topics `thresholds` and `alerts` have not got yet.",
+    comment="Rises at the top of an hour, when all subjects are published, and drains within minutes.",
 )
 SERIES = Instrument(
     name="tidemark_series",
@@ -148,7 +193,14 @@ INSTRUMENTS = (
     FLUSH_SUBJECTS,
     WRITE_CONFLICTS,
     CONSUMER_LAG,
+    BUFFERED_EVENTS,
+    STORE_LOSSES,
+    REWOUND_RECORDS,
+    LOST_RECORDS,
+    RECREATED_LOGS,
+    STALLS,
     HISTORY_PENDING,
+    ANNOUNCEMENTS_PENDING,
     SERIES,
     COHORT_EXCEEDANCE,
     DEAD_LETTERS,
@@ -170,7 +222,14 @@ class Instruments:
     flush_subjects: Histogram
     write_conflicts: Counter
     consumer_lag: Gauge
+    buffered_events: Gauge
+    store_losses: Counter
+    rewound_records: Counter
+    lost_records: Counter
+    recreated_logs: Counter
+    stalls: Counter
     history_pending: Gauge
+    announcements_pending: Gauge
     series: Gauge
     cohort_exceedance: Gauge
     dead_letters: Counter
@@ -190,7 +249,14 @@ def instruments(registry: CollectorRegistry) -> Instruments:
         flush_subjects=FLUSH_SUBJECTS.histogram(registry),
         write_conflicts=WRITE_CONFLICTS.counter(registry),
         consumer_lag=CONSUMER_LAG.gauge(registry),
+        buffered_events=BUFFERED_EVENTS.gauge(registry),
+        store_losses=STORE_LOSSES.counter(registry),
+        rewound_records=REWOUND_RECORDS.counter(registry),
+        lost_records=LOST_RECORDS.counter(registry),
+        recreated_logs=RECREATED_LOGS.counter(registry),
+        stalls=STALLS.counter(registry),
         history_pending=HISTORY_PENDING.gauge(registry),
+        announcements_pending=ANNOUNCEMENTS_PENDING.gauge(registry),
         series=SERIES.gauge(registry),
         cohort_exceedance=COHORT_EXCEEDANCE.gauge(registry),
         dead_letters=DEAD_LETTERS.counter(registry),

@@ -18,6 +18,7 @@ from detection.challengers.selection import Selection
 from detection.errors import SettingsError
 from detection.hours import SECOND_MS
 from detection.policy import Policy
+from state.redis_address import parse as parse_redis_url
 
 PREFIX = "TIDEMARK_"
 SECRETS_DIR = "TIDEMARK_SECRETS_DIR"
@@ -51,7 +52,16 @@ class Settings(BaseSettings):
     )
     redis_url: SecretStr = Field(
         default=SecretStr("redis://127.0.0.1:6379/0"),
-        description="Redis or Valkey with the learned state, `redis://` or `rediss://`.",
+        description="Redis or Valkey with the learned state: `redis://HOST:PORT/DB`, "
+        "`redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB` or `redis+cluster://HOST:PORT,HOST:PORT`; `rediss` in place "
+        "of `redis` for TLS.",
+    )
+    redis_replicas: int = Field(
+        default=0,
+        ge=0,
+        le=5,
+        description="Replicas that must have a write of the learned state before it counts as written. 0: what was "
+        "written last can be lost when a replica takes over.",
     )
     postgres_url: SecretStr = Field(
         default=SecretStr("postgresql://postgres@127.0.0.1:5432/postgres"),
@@ -151,7 +161,17 @@ class Settings(BaseSettings):
         description="Share of rejected events, over the last ten thousand, at which the worker stops.",
     )
     worker_http_port: int = Field(
-        default=0, ge=0, le=65535, description="Port of the worker's own `/metrics`; 0 serves none."
+        default=0,
+        ge=0,
+        le=65535,
+        description="Port of the worker's own `/metrics`, `/healthz` and `/readyz`; 0 serves none.",
+    )
+    stall_seconds: float = Field(
+        default=60,
+        ge=2,
+        le=3600,
+        description="Seconds after which a worker that reads nothing, though the broker has records for it, starts "
+        "itself again.",
     )
     data_dir: Path = Field(default=Path(".tidemark"), description="Folder of the embedded stack's data and logs.")
     log_level: Literal["debug", "info", "warning", "error"] = Field(
@@ -180,6 +200,15 @@ class Settings(BaseSettings):
         except SettingsError as error:
             raise ValueError(str(error)) from error
         return self
+
+    @field_validator("redis_url")
+    @classmethod
+    def _redis_url_names_servers(cls, url: SecretStr) -> SecretStr:
+        try:
+            parse_redis_url(url.get_secret_value())
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return url
 
     @field_validator("time_zone")
     @classmethod

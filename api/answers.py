@@ -17,7 +17,7 @@ from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import KEPT_MINUTES
 from detection.windows import CallWindow, GaugeWindow, Value, Window, add
-from state.series_codec import ANSWER_FIELDS, encode_series
+from state.series_codec import encode_series, readable
 
 Fields = Mapping[str, str]
 Answer = dict[str, Any]
@@ -123,9 +123,7 @@ def fields_of(
     subject: Subject, metric: Metric, forecast: Forecast, verdict: Verdict | None, policy: Policy
 ) -> dict[str, str]:
     """The readable fields that this forecast and verdict would be stored as."""
-    flat = encode_series(subject, metric, forecast=forecast, verdict=verdict, policy=policy)
-    texts = {name.decode(): value.decode() for name, value in zip(flat[::2], flat[1::2], strict=True)}
-    return {name: texts[name] for name in ANSWER_FIELDS}
+    return readable(encode_series(subject, metric, forecast=forecast, verdict=verdict, policy=policy))
 
 
 def prior_fields(subject: Subject, metric: Metric, *, clock_ms: int, policy: Policy) -> dict[str, str]:

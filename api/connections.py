@@ -112,7 +112,7 @@ Connect = Callable[[Settings], AbstractAsyncContextManager[Connections]]
 async def connected(settings: Settings) -> AsyncIterator[Connections]:
     """Connections to what the settings name; none of them needs to answer yet."""
     policy = settings.policy()
-    store = RedisStore.connect(settings.redis_url.get_secret_value(), policy)
+    store = RedisStore.connect(settings.redis_url.get_secret_value(), policy, replicas=settings.redis_replicas)
     history = History(settings.postgres_url.get_secret_value())
     log = KafkaLog(settings)
     await history.open()

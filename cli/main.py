@@ -57,6 +57,7 @@ _SUBCOMMANDS = {
     "replay": _Subcommand("cli.replay", "Send recorded calls to the broker, in recorded order."),
     "predict": _Subcommand("cli.predict", "Ask the API for the next hour of a series."),
     "inspect": _Subcommand("cli.inspect", "Show what Redis knows of a subject."),
+    "log": _Subcommand("cli.log", "Show which life of the topics is read, or begin a topic's next one."),
     "backtest": _Subcommand("cli.backtest", "Predict each row of a recorded history before it is learned."),
 }
 

@@ -12,6 +12,7 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.alerts import Transition
 from detection.catalogue import Metric
 from detection.errors import UnreadableStateError
 from detection.estimate import Status
@@ -31,7 +32,7 @@ _EMPTY = bytes(_SIZE)
 
 @dataclass(slots=True)
 class Closings:
-    """What the closings of N series have come to, as columns; read-only.
+    """What the closings of N series have come to, as columns; read-only, but for `encoded`, which is a codec's own.
 
     `hour` is the hour that is forecast, `answers` (`ANSWER`) the forecast, `told` (`TOLD`) what is said beside it.
     Where `is_judged`, `last_hour`, `last_value` and `last_count` are the last closed window, and `verdicts` (`ANSWER`)
@@ -50,6 +51,7 @@ class Closings:
     last_value: list[float] = field(default_factory=list)
     last_count: list[int] = field(default_factory=list)
     verdicts: Records = field(default_factory=lambda: np.zeros(0, ANSWER))
+    encoded: list[list[bytes]] | None = None
 
     def __len__(self) -> int:
         return len(self.metrics)
@@ -68,8 +70,8 @@ class _Series:
 def close(states: Sequence[SubjectState], clock_ms: int, policy: Policy) -> list[bool]:
     """Learn and publish for each state what is due; returns, for each, whether anything of it was.
 
-    The states must be whole. What is published is then in `state.closings`, which the codecs know how to write, and not
-    in its forecasts and verdicts, which are gone: the state is no longer whole.
+    What is published is then in `state.closings`, which the codecs know how to write, and not in its forecasts and
+    verdicts, which are gone where there are newer ones: the state is no longer whole.
     """
     series: list[_Series] = []
     changed = []
@@ -87,8 +89,12 @@ def close(states: Sequence[SubjectState], clock_ms: int, policy: Policy) -> list
 
 
 def _is_special(state: SubjectState, policy: Policy) -> bool:
-    """Gauges may turn negative, and challengers are objects: such series are closed one by one."""
-    return state.subject.kind != "biller" or policy.selection.chooses(str(state.subject), state.metrics())
+    """Gauges may turn negative, challengers are objects, and verdicts that were read are kept: all that one by one."""
+    return (
+        state.subject.kind != "biller"
+        or bool(state.verdicts)
+        or policy.selection.chooses(str(state.subject), state.metrics())
+    )
 
 
 def _due(state: SubjectState, clock_ms: int, policy: Policy) -> list[_Series] | None:
@@ -167,15 +173,44 @@ def _close(series: list[_Series], policy: Policy) -> None:
 
 def _hand_out(series: list[_Series], rows: Records, closings: Closings) -> None:
     data = rows.tobytes()
+    verdicts = closings.verdicts
+    is_alert = (
+        np.array(closings.is_judged)
+        & (np.array(closings.last_hour) == np.array(closings.hour) - 1)
+        & (verdicts["is_judged"] == 1)
+        & (verdicts["is_credible"] == 1)
+        & (verdicts["score"] > 1.0)
+    ).tolist()
     for at, one in enumerate(series):
         state, slug = one.state, one.metric.slug
         if one.settled:
             state.models.put_record(slug, data[at * _SIZE : (at + 1) * _SIZE])
+            state.relearned.add(slug)
         state.closings[slug] = (closings, at)
         state.changed.add(slug)
         state.is_whole = False
         state.forecasts.pop(slug, None)
         state.verdicts.pop(slug, None)
+        if is_alert[at] != (slug in state.alerting):
+            state.flag(_transition(state, closings, at, is_alert=is_alert[at]))
+
+
+def _transition(state: SubjectState, closings: Closings, at: int, *, is_alert: bool) -> Transition:
+    slug, hour = closings.metrics[at].slug, closings.hour[at] - 1
+    verdict = closings.verdicts[at]
+    if not (closings.is_judged[at] and closings.last_hour[at] == hour and verdict["is_judged"]):
+        return Transition(state.subject, slug, hour, is_alert=False)
+    return Transition(
+        state.subject,
+        slug,
+        hour,
+        is_alert,
+        closings.last_value[at],
+        closings.last_count[at],
+        float(verdict["location"]),
+        float(verdict["threshold"]),
+        float(verdict["score"]),
+    )
 
 
 def _rows(series: Sequence[_Series], metrics: list[Metric]) -> Records:

@@ -10,12 +10,13 @@ publishing works on copies, so the clock never changes what is learned, and a la
 simply judges the corrected window.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from detection.alerts import Transition
 from detection.catalogue import BILLER_METRICS, Metric, metric_of
-from detection.estimate import Forecast, Verdict
+from detection.estimate import Forecast, Scored, Verdict
 from detection.hours import HOUR_MS, MINUTE_MS
 from detection.models import Models
 from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
@@ -57,7 +58,10 @@ class SubjectState:
     Most writes only count events, and need no more of a state than its own fields: `has_models` says whether the models
     were read too, `is_whole` whether the forecasts and verdicts were. `known` are the metrics it was ever stored with,
     `trained_before` the hour after the last one that any of its models has learned. `closings` holds what was published
-    of a series in company (see `detection.closing`), in place of a forecast and a verdict.
+    of a series in company (see `detection.closing`), in place of a forecast and a verdict. `relearned` are those of the
+    `changed` whose model differs from its stored record, `about` what the store was told once of all series, empty
+    where an older version wrote it. `alerting` are the series whose last closed hour is reason to look, `transitions`
+    how that has changed since the last write.
     """
 
     subject: Subject
@@ -69,7 +73,7 @@ class SubjectState:
     late: int = 0
     offsets: dict[str, int] = field(default_factory=dict)
     windows: dict[int, Window] = field(default_factory=dict)
-    minutes: dict[int, Window] = field(default_factory=dict)
+    minutes: MutableMapping[int, Window] = field(default_factory=dict)
     models: Models = field(default_factory=Models)
     forecasts: dict[str, Forecast] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
@@ -79,8 +83,12 @@ class SubjectState:
     has_models: bool = True
     is_whole: bool = True
     known: frozenset[str] = frozenset()
+    about: bytes = b""
+    relearned: set[str] = field(default_factory=set)
     trained_before: int = 0
     closings: dict[str, tuple["Closings", int]] = field(default_factory=dict)
+    alerting: frozenset[str] = frozenset()
+    transitions: list[Transition] = field(default_factory=list)
 
     def metrics(self) -> list[Metric]:
         """Those of every biller, or the gauges that a model was seen with."""
@@ -141,6 +149,12 @@ class SubjectState:
             or self._due_hour(clock_ms, max(before, self.learned_before), policy) > self.published_hour
         )
 
+    def pass_empty_hours(self, policy: Policy) -> None:
+        """Count hours as learned that no event in time can fall into any more and that have no window to learn."""
+        before = policy.learned_before(self.watermark_ms) if self.watermark_ms >= 0 else 0
+        if before > self.learned_before and not any(hour < before for hour in self.windows):
+            self.learned_before = before
+
     def settle(self, policy: Policy) -> list[tuple[int, Window]]:
         """Take out, oldest first, every window that no event in time can still change: they are to be learned."""
         if self.watermark_ms < 0:
@@ -163,6 +177,7 @@ class SubjectState:
                 model = self.models[slug] = self.model(value.metric, policy)
                 self.verdicts[slug] = model.learn(hour, value.value, value.count, policy)
                 self.changed.add(slug)
+                self.relearned.add(slug)
         return bool(settled)
 
     def publish(self, clock_ms: int, policy: Policy) -> bool:
@@ -204,6 +219,32 @@ class SubjectState:
             hour = max(hour, model.next_hour)
         self.forecasts[slug] = model.forecast(hour, policy)
         self.changed.add(slug)
+        self._flag(slug, hour, self.verdicts.get(slug))
+
+    def _flag(self, slug: str, hour: int, verdict: Verdict | None) -> None:
+        """Raise or lower the flag of an alert by the verdict on the hour before this one, if there was any."""
+        if isinstance(verdict, Scored) and verdict.hour == hour - 1:
+            self.flag(
+                Transition(
+                    self.subject,
+                    slug,
+                    verdict.hour,
+                    verdict.is_alert,
+                    verdict.value,
+                    verdict.count,
+                    verdict.estimate,
+                    verdict.threshold,
+                    verdict.score,
+                )
+            )
+        else:
+            self.flag(Transition(self.subject, slug, hour - 1, is_alert=False))
+
+    def flag(self, now: Transition) -> None:
+        """The series' flag is this now; nothing where it already was."""
+        if now.is_alert != (now.slug in self.alerting):
+            self.alerting = self.alerting ^ {now.slug}
+            self.transitions.append(now)
 
     def closed_windows(self) -> Iterator[tuple[int, Window]]:
         """The windows that are closed but not yet learned, oldest first."""
@@ -214,9 +255,12 @@ class SubjectState:
     def settled(self) -> None:
         """Forget what was changed: the store has it."""
         self.known = self.known.union(self.models, self.forecasts, self.verdicts, self.closings)
+        # A series of an older version keeps its mark until it is written itself.
+        self.relearned -= self.changed
         self.changed.clear()
         self.learned.clear()
         self.closings.clear()
+        self.transitions.clear()
 
     def shed(self) -> None:
         """Keep no more than is needed to count events; what is dropped must be in the store."""

@@ -140,6 +140,7 @@ def train(
     state.models[metric.slug] = model
     state.verdicts[metric.slug] = last
     state.changed.add(metric.slug)
+    state.relearned.add(metric.slug)
     state.is_outdated = True
     return Trained(tally, is_changed=True)
 
@@ -162,6 +163,7 @@ def unlearn(
     if last is not None:
         state.verdicts[metric.slug] = last
     state.changed.add(metric.slug)
+    state.relearned.add(metric.slug)
     state.is_outdated = True
     return Trained(tally, is_changed=True)
 

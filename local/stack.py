@@ -33,12 +33,13 @@ class Stack:
 
     Nobody else can start on the same folder meanwhile, and no process is left afterwards: not on an exception, not
     when this process is killed. Valkey and PostgreSQL keep their data for the next start; the broker forgets its log,
-    so `environment()` names each life of it. `is_fresh` empties the folder first.
+    so `environment()` names each life of it. `is_fresh` empties the folder first. `broker` takes the place of the
+    embedded one, with its data in the same folder.
     """
 
-    def __init__(self, data_dir: Path, *, is_fresh: bool = False) -> None:
+    def __init__(self, data_dir: Path, *, is_fresh: bool = False, broker: Broker | None = None) -> None:
         self.data_dir = data_dir.expanduser().resolve()
-        self.broker = Broker(self.data_dir)
+        self.broker = broker if broker is not None else Broker(self.data_dir)
         self.valkey = Valkey(self.data_dir)
         self.postgres = Postgres(self.data_dir)
         self._is_fresh = is_fresh

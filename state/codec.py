@@ -3,11 +3,15 @@
 subject hash   counters, offsets, open windows            (`subject_fields`)
 series hash    one answer and one verdict                 (`state.series_codec`)
 models hash    what was learned, a record for each series (`detection.series_model`)
-outbox hash    learned windows by hour                    (`state.window_codec`)
+outbox hash    learned windows by hour, what is to be told (`state.outbox_codec`)
+
+What stays as it is stored is not written again: a write that only counts events is the subject's own hash, and one that
+only publishes leaves the records alone.
 """
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
 
 import orjson
@@ -15,29 +19,39 @@ import orjson
 from detection.catalogue import BILLER_METRICS, metric_of
 from detection.errors import UnknownMetricError, UnreadableStateError
 from detection.hours import iso
+from detection.models import Models
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
 from state.keys import SCHEMA, models_key, outbox_key, series_key, subject_key
-from state.series_codec import decode_series, encode_series, require_schema
+from state.outbox_codec import outbox_entries
+from state.series_codec import (
+    OBSOLETE,
+    about_fields,
+    about_of,
+    decode_series,
+    encode_closings,
+    encode_series,
+    require_schema,
+)
 from state.store import Head
 from state.window_codec import (
     dump_hours,
     dump_minutes,
-    dump_window,
     hour_of,
     hour_text,
     load_hours,
     load_minutes,
-    load_window,
+    stored_minutes,
 )
 
 # What `head` needs, in its order.
-HEAD_FIELDS: Final = ("schema", "rev", "watermark_ms", "published_hour", "offsets")
+HEAD_FIELDS: Final = ("schema", "rev", "watermark_ms", "published_hour", "is_outdated", "offsets")
 
 _SCHEMA: Final = str(SCHEMA).encode()
 _BILLER_SLUGS: Final = tuple(metric.slug for metric in BILLER_METRICS)
+_DAMAGED: Final = (AttributeError, KeyError, TypeError, ValueError, UnknownMetricError)
 
 
 Hash = tuple[str, list[bytes]]
@@ -47,66 +61,100 @@ Hash = tuple[str, list[bytes]]
 class Write:
     """What one subject's write sets, if the stored revision is `expected_rev`: names and values by turns, by key.
 
-    Each of the `series` also loses the field OBSOLETE. The last of the `others` is the subject's own hash, which holds
-    the revision.
+    Each of the `series` also loses the fields in `removed`. The last of the `others` is the subject's own hash, which
+    holds the revision. `about` is what the subject's field of that name is after the write.
     """
 
     expected_rev: bytes
     series: list[Hash]
     others: list[Hash]
+    removed: tuple[bytes, ...]
+    about: bytes
 
     @property
     def hashes(self) -> list[Hash]:
         """All of them, in the order in which they are to be set."""
         return self.series + self.others
 
+    def apply_to(self, state: SubjectState) -> None:
+        """The write has succeeded: the state is what is stored."""
+        state.rev += 1
+        state.about = self.about
+        state.settled()
+
 
 def encode(state: SubjectState, policy: Policy) -> Write:
     """The subject's fields at its next revision, the series in `changed`, and the learned windows."""
     subject = state.subject
     changed = sorted(state.changed)
-    series = [
-        (
-            series_key(subject, slug),
-            encode_series(
-                subject,
-                metric_of(slug),
-                forecast=state.forecasts.get(slug),
-                verdict=state.verdicts.get(slug),
-                policy=policy,
-            ),
-        )
-        for slug in changed
-    ]
+    names = known = state.known
+    series: list[Hash] = []
     others: list[Hash] = []
-    if changed:
-        others.append((models_key(subject), records(state, changed)))
-    if state.learned:
-        flat: list[bytes] = []
-        for hour in sorted(state.learned):
-            flat += (hour_text(hour).encode(), dump_window(state.learned[hour]))
-        others.append((outbox_key(subject), flat))
-    others.append((subject_key(subject), subject_fields(state, rev=state.rev + 1)))
-    return Write(expected_rev=b"%d" % state.rev, series=series, others=others)
+    removed: tuple[bytes, ...] = ()
+    about = state.about
+    if changed or not state.rev:
+        names = known.union(changed, state.models, state.forecasts, state.verdicts)
+        now = about_of(sorted(names), policy)
+        is_told = now == about
+        if not is_told and names <= state.changed:
+            # Otherwise some series would be taken for what they are not, by whoever finds the subject saying so.
+            about = now
+        if state.rev and not state.about:
+            removed = OBSOLETE
+        series = [(series_key(subject, slug), _series(state, slug, policy, is_told=is_told)) for slug in changed]
+        learned = [slug for slug in changed if not state.rev or slug in state.relearned or slug not in known]
+        if learned:
+            others.append((models_key(subject), records(state, learned)))
+    outbox = outbox_entries(state)
+    if outbox:
+        others.append((outbox_key(subject), outbox))
+    fields = subject_fields(state, rev=state.rev + 1)
+    if not state.rev:
+        fields = [b"schema", _SCHEMA, b"subject", str(subject).encode(), *fields]
+    if not state.rev or names != known:
+        fields += (b"metrics", " ".join(sorted(names)).encode())
+    if about != state.about:
+        fields += (b"about", about)
+    if not state.rev or state.transitions:
+        fields += (b"alerting", " ".join(sorted(state.alerting)).encode())
+    others.append((subject_key(subject), fields))
+    return Write(expected_rev=b"%d" % state.rev, series=series, others=others, removed=removed, about=about)
+
+
+def _series(state: SubjectState, slug: str, policy: Policy, *, is_told: bool) -> list[bytes]:
+    """What is written of one series; its static fields only where they are not known to be stored."""
+    closed = state.closings.get(slug)
+    if closed is None:
+        return encode_series(
+            state.subject,
+            metric_of(slug),
+            forecast=state.forecasts.get(slug),
+            verdict=state.verdicts.get(slug),
+            policy=policy,
+            is_whole=state.is_whole,
+        )
+    closings, at = closed
+    if closings.encoded is None:
+        # All at once, whoever of them is written first.
+        closings.encoded = encode_closings(closings)
+    flat = closings.encoded[at]
+    if not closings.is_judged[at] and (slug not in state.known or not state.about):
+        # No such field stands in the store yet, and no verdict is lost: a state that has one is not closed in company.
+        flat = [*flat, b"last", b""]
+    return flat if is_told else about_fields(state.subject, metric_of(slug), policy) + flat
 
 
 def records(state: SubjectState, slugs: Iterable[str]) -> list[bytes]:
     """Slugs and what was learned of them by turns; an empty record says "nothing yet", a missing one is a loss."""
     flat: list[bytes] = []
     for slug in slugs:
-        model = state.models.get(slug)
-        flat += (slug.encode(), b"" if model is None else model.to_bytes())
+        flat += (slug.encode(), state.models.record(slug))
     return flat
 
 
 def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
-    """Names and values by turns, as HSET takes them."""
-    known = state.models.keys() | state.forecasts.keys() | state.verdicts.keys()
+    """What every write sets of the subject's own, names and values by turns, as HSET takes them."""
     return [
-        b"schema",
-        _SCHEMA,
-        b"subject",
-        str(state.subject).encode(),
         b"rev",
         b"%d" % rev,
         b"watermark",
@@ -115,6 +163,8 @@ def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
         b"%d" % state.watermark_ms,
         b"learned_before",
         hour_text(state.learned_before).encode(),
+        b"settled_before",
+        hour_text(state.settled_before).encode(),
         b"published_hour",
         hour_text(state.published_hour).encode(),
         b"is_outdated",
@@ -123,8 +173,6 @@ def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
         b"%d" % state.accepted,
         b"late",
         b"%d" % state.late,
-        b"metrics",
-        " ".join(sorted(known)).encode(),
         b"offsets",
         orjson.dumps(state.offsets, option=orjson.OPT_SORT_KEYS),
         b"windows",
@@ -155,33 +203,81 @@ def decode(
     key = subject_key(subject)
     require_schema(key, fields, (SCHEMA,))
     try:
-        state = SubjectState(
-            subject=subject,
-            rev=int(fields[b"rev"]),
-            watermark_ms=int(fields[b"watermark_ms"]),
-            learned_before=hour_of(fields[b"learned_before"].decode()),
-            published_hour=hour_of(fields[b"published_hour"].decode()),
-            accepted=int(fields[b"accepted"]),
-            late=int(fields[b"late"]),
-            offsets=orjson.loads(fields[b"offsets"]),
-            windows=load_hours(fields[b"windows"]),
-            minutes=load_minutes(fields[b"minutes"]),
-            is_outdated=fields[b"is_outdated"] == b"true",
-        )
-        slugs = fields[b"metrics"].decode().split()
-        metrics = [metric_of(slug) for slug in slugs]
-    except (AttributeError, KeyError, TypeError, ValueError, UnknownMetricError) as error:
+        state = _counts(subject, fields)
+        state.minutes = load_minutes(fields[b"minutes"])
+        metrics = [metric_of(slug) for slug in sorted(state.known)]
+    except _DAMAGED as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
     for metric in metrics:
         slug = metric.slug
-        model, forecast, verdict = decode_series(subject, metric, series.get(slug, {}), models, policy)
+        own = series.get(slug, {})
+        model, forecast, verdict = decode_series(subject, metric, own, models, policy)
         if model is not None:
             state.models[slug] = model
         if forecast is not None:
             state.forecasts[slug] = forecast
         if verdict is not None:
             state.verdicts[slug] = verdict
+        if own[b"schema"] == b"1":
+            # Its record is not where that of a later version is.
+            state.relearned.add(slug)
     return state
+
+
+def decode_counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState | None:
+    """The state of a subject's own fields alone, without models and answers; None where it is to be loaded whole.
+
+    Raises UnreadableStateError that names the key.
+    """
+    key = subject_key(subject)
+    require_schema(key, fields, (SCHEMA,))
+    settled_before = fields.get(b"settled_before")
+    if settled_before is None or not fields.get(b"about"):
+        # Written by an older version, or some of its series were.
+        return None
+    try:
+        state = _counts(subject, fields)
+        state.trained_before = hour_of(settled_before.decode())
+        state.minutes = stored_minutes(fields[b"minutes"], key)
+    except _DAMAGED as error:
+        raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
+    state.has_models = state.is_whole = False
+    return state
+
+
+def _counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState:
+    return SubjectState(
+        subject=subject,
+        rev=int(fields[b"rev"]),
+        watermark_ms=int(fields[b"watermark_ms"]),
+        learned_before=hour_of(fields[b"learned_before"].decode()),
+        published_hour=hour_of(fields[b"published_hour"].decode()),
+        accepted=int(fields[b"accepted"]),
+        late=int(fields[b"late"]),
+        offsets=orjson.loads(fields[b"offsets"]),
+        windows=load_hours(fields[b"windows"]),
+        is_outdated=fields[b"is_outdated"] == b"true",
+        known=_words(fields[b"metrics"]),
+        about=fields.get(b"about", b""),
+        alerting=_words(fields.get(b"alerting", b"")),
+    )
+
+
+@lru_cache(maxsize=4_096)
+def _words(text: bytes) -> frozenset[str]:
+    return frozenset(text.decode().split())
+
+
+def decode_models(state: SubjectState, records: Mapping[bytes, bytes], policy: Policy) -> None:
+    """Give the state its models; UnreadableStateError names the key of a record that is missing."""
+    known = {slug: records.get(slug.encode()) for slug in state.known}
+    found = {slug: record for slug, record in known.items() if record is not None}
+    if len(found) < len(known):
+        missing = min(known.keys() - found.keys())
+        # Not the same as an empty one: to learn the series anew would hide that something was lost.
+        raise UnreadableStateError(f"{models_key(state.subject)}: {missing}: missing")
+    state.models = Models.of_records(found, policy, str(state.subject))
+    state.has_models = True
 
 
 def head(subject: Subject, values: list[bytes | None], unrelayed: int) -> Head | None:
@@ -197,6 +293,7 @@ def head(subject: Subject, values: list[bytes | None], unrelayed: int) -> Head |
             rev=int(fields[b"rev"]),
             watermark_ms=int(fields[b"watermark_ms"]),
             published_hour=hour_of(fields[b"published_hour"].decode()),
+            is_outdated=fields[b"is_outdated"] == b"true",
             offsets=orjson.loads(fields[b"offsets"]),
             unrelayed=unrelayed,
         )
@@ -210,17 +307,3 @@ def decode_minutes(subject: Subject, data: bytes) -> dict[int, Window]:
         return load_minutes(data)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableStateError(f"{subject_key(subject)}: damaged minutes: {error!r}") from error
-
-
-def decode_outbox(subject: Subject, fields: Mapping[bytes, bytes]) -> dict[int, Window]:
-    """The learned windows by hour, oldest first; raises UnreadableStateError naming the key."""
-    try:
-        windows = {hour_of(text.decode()): load_window(data) for text, data in fields.items()}
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
-        raise UnreadableStateError(f"{outbox_key(subject)}: damaged: {error!r}") from error
-    return dict(sorted(windows.items()))
-
-
-def outbox_fields(hours: Iterable[int]) -> list[str]:
-    """The outbox's field names of these hours."""
-    return [hour_text(hour) for hour in hours]

@@ -21,12 +21,12 @@ DUE: Final = "due_ms"
 REFRESHED: Final = "refreshed"
 
 # A due time that lies farther ahead was written by a clock that was wrong.
-_FARTHEST_MS: Final = 7 * 24 * HOUR_MS
+FARTHEST_MS: Final = 7 * 24 * HOUR_MS
 
 
 def is_due(due_ms: bytes | None, now_ms: int) -> bool:
     """Whether the cohorts are to be refreshed now, by the stored due time."""
-    return due_ms is None or not now_ms < int(due_ms) <= now_ms + _FARTHEST_MS
+    return due_ms is None or not now_ms < int(due_ms) <= now_ms + FARTHEST_MS
 
 
 def encode_cohorts(cohorts: Iterable[Cohort], *, coverage: float, now_ms: int, due_ms: int) -> dict[str, bytes]:

@@ -7,6 +7,8 @@
     tidemark:1:subjects                            every subject, in the order of its text
     tidemark:1:clock                               the newest event time of the whole stream
     tidemark:1:cohorts                             what the series of a cohort have in common, refreshed now and then
+    tidemark:1:progress                            how far each partition is in the state, by source
+    tidemark:1:log                                 which life of a topic is read, where topics were made anew
 
 No metric slug has an underscore, so no gauge of an observation event can be called like the outbox or the models; no
 part of a subject has a brace or a colon (see `detection.subject`), so no subject can reach another one's keys.
@@ -25,6 +27,8 @@ _ROOT: Final = f"tidemark:{SCHEMA}:"
 SUBJECTS: Final = f"{_ROOT}subjects"
 CLOCK: Final = f"{_ROOT}clock"
 COHORTS: Final = f"{_ROOT}cohorts"
+PROGRESS: Final = f"{_ROOT}progress"
+LOG: Final = f"{_ROOT}log"
 
 # What the ACL of a reader is given.
 PATTERN: Final = f"{_ROOT}*"

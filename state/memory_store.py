@@ -1,7 +1,7 @@
 """The twin of the Redis store for tests of the pure parts: the same fields, through the same codec, in a dict."""
 
 from bisect import bisect_left, bisect_right, insort
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 
 from detection.cohorts import Cohort
 from detection.hours import iso
@@ -9,11 +9,22 @@ from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
-from state.codec import HEAD_FIELDS, decode, decode_minutes, decode_outbox, encode, head, outbox_fields, slugs_of
+from state.codec import (
+    HEAD_FIELDS,
+    decode,
+    decode_counts,
+    decode_minutes,
+    decode_models,
+    encode,
+    head,
+    slugs_of,
+)
 from state.cohort_codec import DUE, REFRESHED, decode_cohorts, encode_cohorts, is_due
-from state.keys import CLOCK, COHORTS, models_key, outbox_key, series_key, subject_key
-from state.series_codec import ANSWER_FIELDS, OBSOLETE, answer_fields
-from state.store import Head
+from state.keys import CLOCK, COHORTS, LOG, PROGRESS, models_key, outbox_key, series_key, subject_key
+from state.outbox_codec import PUBLISHED, decode_announcements, decode_outbox, outbox_fields
+from state.redis_progress import decode_lives, decode_progress, encode_progress, fields_of_topic
+from state.series_codec import ANSWER_FIELDS, answer_fields
+from state.store import Announcements, Head, LogLife, Reached, is_owned
 
 
 class MemoryStore:
@@ -38,6 +49,25 @@ class MemoryStore:
                 found[subject] = decode(subject, fields, series, self._fields(models_key(subject)), self._policy)
         return found
 
+    async def load_counts(self, subjects: Sequence[Subject]) -> dict[Subject, SubjectState]:
+        found = {}
+        for subject in subjects:
+            fields = self._fields(subject_key(subject))
+            if fields:
+                found[subject] = decode_counts(subject, fields) or (await self.load([subject]))[subject]
+        return found
+
+    async def load_models(self, states: Sequence[SubjectState]) -> list[Subject]:
+        moved = []
+        for state in states:
+            if state.has_models:
+                continue
+            if state.about and self._fields(subject_key(state.subject)).get(b"rev") == b"%d" % state.rev:
+                decode_models(state, self._fields(models_key(state.subject)), self._policy)
+            else:
+                moved.append(state.subject)
+        return moved
+
     async def save(self, states: Sequence[SubjectState]) -> list[Subject]:
         refused = []
         for state in states:
@@ -47,14 +77,17 @@ class MemoryStore:
                 refused.append(subject)
                 continue
             for key, _ in write.series:
-                self._fields(key).pop(OBSOLETE, None)
+                for name in write.removed:
+                    self._fields(key).pop(name, None)
             for key, flat in write.hashes:
                 self.hashes.setdefault(key, {}).update(zip(flat[::2], flat[1::2], strict=True))
             if state.rev == 0:
                 insort(self._index, str(subject))
-            state.rev += 1
-            state.settled()
+            write.apply_to(state)
         return refused
+
+    async def confirm(self, states: Sequence[SubjectState]) -> list[Subject]:
+        return [one.subject for one in states if self._fields(subject_key(one.subject)).get(b"rev") != b"%d" % one.rev]
 
     async def heads(self, subjects: Sequence[Subject]) -> list[Head]:
         found = []
@@ -65,6 +98,13 @@ class MemoryStore:
             if one is not None:
                 found.append(one)
         return found
+
+    async def behind(self, subjects: Sequence[Subject], *, places: Collection[str], hour: int) -> list[Subject]:
+        return [
+            head.subject
+            for head in await self.heads(subjects)
+            if is_owned(head, places) and (head.published_hour < hour or head.is_outdated)
+        ]
 
     async def subjects(self, *, after: str = "", limit: int = 1000, prefix: str = "") -> list[Subject]:
         start = max(bisect_right(self._index, after) if after else 0, bisect_left(self._index, prefix))
@@ -108,6 +148,20 @@ class MemoryStore:
             if not outbox:
                 self.hashes.pop(outbox_key(subject), None)
 
+    async def announcements(self, subjects: Sequence[Subject]) -> dict[Subject, Announcements]:
+        read = {one: decode_announcements(one, self._fields(outbox_key(one))) for one in subjects}
+        return {subject: found for subject, found in read.items() if found is not None}
+
+    async def announced(self, told: Mapping[Subject, Announcements]) -> None:
+        for subject, one in told.items():
+            outbox = self.hashes.get(outbox_key(subject), {})
+            for name in one.alerts:
+                outbox.pop(name.encode(), None)
+            if outbox.get(PUBLISHED) == one.published:
+                del outbox[PUBLISHED]
+            if not outbox:
+                self.hashes.pop(outbox_key(subject), None)
+
     async def advance_clock(self, ms: int) -> int:
         shown = await self.clock()
         if ms > shown:
@@ -116,6 +170,39 @@ class MemoryStore:
 
     async def clock(self) -> int:
         return int(self._fields(CLOCK).get(b"ms", b"-1"))
+
+    async def progress(self) -> dict[str, Reached]:
+        return decode_progress(self._fields(PROGRESS))
+
+    async def advance_progress(self, known: Mapping[str, int], reached: Mapping[str, Reached]) -> dict[str, int]:
+        progress = await self.progress()
+        stored = {source: progress[source].offset if source in progress else 0 for source in known}
+        if all(stored[source] >= offset for source, offset in known.items()):
+            moved = {
+                source: one for source, one in reached.items() if source not in progress or one.offset > stored[source]
+            }
+            self.hashes.setdefault(PROGRESS, {}).update(encode_progress(moved))
+        return stored
+
+    async def log_lives(self) -> dict[str, LogLife]:
+        return decode_lives(self._fields(LOG))
+
+    async def note_recreated(self, topic: str, *, now_ms: int) -> None:
+        self._count_in_log(topic, "recreated", "noticed", now_ms)
+
+    async def renew_log(self, topic: str, *, now_ms: int) -> int:
+        life = self._count_in_log(topic, "life", "renewed", now_ms)
+        progress = self._fields(PROGRESS)
+        for source in fields_of_topic(progress, topic):
+            del progress[source]
+        return life
+
+    def _count_in_log(self, topic: str, counter: str, time: str, now_ms: int) -> int:
+        fields = self.hashes.setdefault(LOG, {})
+        name = f"{topic}:{counter}".encode()
+        count = int(fields.get(name, b"0")) + 1
+        fields |= {name: b"%d" % count, f"{topic}:{time}".encode(): iso(now_ms).encode()}
+        return count
 
     async def claim_cohorts(self, *, now_ms: int, due_ms: int) -> bool:
         fields = self.hashes.setdefault(COHORTS, {})

@@ -3,20 +3,28 @@
 import asyncio
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cache
+from hashlib import sha1
 from importlib.resources import files
 from typing import Any, Final, TypeVar
 
-from hiredis import pack_command
-from redis.asyncio import BlockingConnectionPool, Connection, Redis, SSLConnection, UnixDomainSocketConnection
-from redis.asyncio.retry import Retry
-from redis.backoff import ExponentialBackoff
-from redis.exceptions import BusyLoadingError, NoScriptError, RedisError
+from redis.asyncio import Redis
+from redis.exceptions import NoScriptError, RedisClusterException, RedisError
 
 from detection.errors import DependencyError
+from state.redis_address import parse
+from state.redis_topology import client_at
 
 WRITE_SUBJECT: Final = "write_subject.lua"
 READ_HASHES: Final = "read_hashes.lua"
 ADVANCE_CLOCK: Final = "advance_clock.lua"
+CLAIM_COHORTS: Final = "claim_cohorts.lua"
+CONFIRM_SUBJECT: Final = "confirm_subject.lua"
+LIST_SUBJECTS: Final = "list_subjects.lua"
+REPLACE_HASH: Final = "replace_hash.lua"
+FORGET_PUBLISHED: Final = "forget_published.lua"
+FIND_BEHIND: Final = "find_behind.lua"
 
 # What bounds the memory of one pipeline, here and in the server.
 SUBJECTS_AT_ONCE: Final = 250
@@ -28,66 +36,96 @@ Item = TypeVar("Item")
 Command = tuple[Any, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Replicas:
+    """How many replicas must have a write before it counts as written, and how long they are waited for."""
+
+    count: int = 0
+    within_ms: int = 1000
+
+
+NO_REPLICAS: Final = Replicas()
+
+# Of the time that a connection waits for an answer: it must not be given up while the server waits for its replicas.
+REPLICAS_SHARE: Final = 0.4
+
+
 def client_of(url: str, *, connections: int, timeout_seconds: float, retries: int) -> Redis:
-    """A client with its own bounded pool, which answers bytes; nothing is connected before it is used."""
-    pool = BlockingConnectionPool.from_url(
-        url,
-        max_connections=connections,
-        timeout=timeout_seconds,
-        socket_timeout=timeout_seconds,
-        socket_connect_timeout=timeout_seconds,
-        health_check_interval=30,
-        decode_responses=False,
-        retry=Retry(ExponentialBackoff(cap=1.0, base=0.05), retries=retries),
-        retry_on_error=[BusyLoadingError],
-    )
-    pool.connection_class = _QUICK[pool.connection_class]
-    return Redis.from_pool(pool)
+    """A client with its own bounded pool, which answers bytes; nothing is connected before it is used.
+
+    Raises SettingsError for a URL that names nothing.
+    """
+    return client_at(parse(url), connections=connections, timeout_seconds=timeout_seconds, retries=retries)
+
+
+async def run_pipeline(client: Redis, commands: Sequence[Command], *, replicas: Replicas = NO_REPLICAS) -> list[Any]:
+    """The replies, errors among them; DependencyError where that many replicas did not get what was written in time.
+
+    The waiting is part of the pipeline: another connection may already go to a server that took over, whose replicas
+    say nothing about what this one was told.
+    """
+    if not commands:
+        return []
+    with redis_errors():
+        pipeline = client.pipeline(transaction=False)
+        for command in commands:
+            pipeline.execute_command(*command)
+        if replicas.count:
+            pipeline.execute_command("WAIT", replicas.count, replicas.within_ms)
+        replies: list[Any] = await pipeline.execute(raise_on_error=False)
+        if replicas.count:
+            reached = replies.pop()
+            if isinstance(reached, Exception):
+                raise reached
+            if reached < replicas.count:
+                raise DependencyError(
+                    "redis", f"{reached} of {replicas.count} replicas had the write within {replicas.within_ms} ms"
+                )
+    return replies
 
 
 class Scripts:
-    """Our scripts on one server: called by their hash, and loaded where the server does not have them.
+    """Our scripts: called by their hash, and loaded where the server does not have them.
 
-    A server forgets them when it restarts, and a replica that took over may never have had them.
+    A server forgets them when it restarts, and a replica that took over may never have had them. `replicas` holds for
+    what is run as durable.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, *, replicas: Replicas = NO_REPLICAS) -> None:
         self._client = client
-        self._hashes: dict[str, str] = {}
+        self._replicas = replicas
 
-    async def run(self, calls: Sequence[Command]) -> list[Any]:
-        """The replies to calls of the form `(script, number of keys, *keys, *arguments)`."""
-        if not calls:
-            return []
+    async def run(self, calls: Sequence[Command], *, is_durable: bool = False) -> list[Any]:
+        """The replies to calls of the form `(script, number of keys, *keys, *arguments)`.
+
+        A durable run has at least one write for each server that it reaches: without one there is nothing to wait for.
+        """
+        replicas = self._replicas if is_durable else NO_REPLICAS
+        replies = await run_pipeline(self._client, _by_hash(calls), replicas=replicas)
+        unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
+        if unknown:
+            # In the same pipeline, so that they are called where they were loaded.
+            again = [calls[at] for at in unknown]
+            loads = [("SCRIPT LOAD", _script(name)[1]) for name in dict.fromkeys(call[0] for call in again)]
+            found = await run_pipeline(self._client, [*loads, *_by_hash(again)], replicas=replicas)
+            for at, reply in zip(unknown, found[len(loads) :], strict=True):
+                replies[at] = reply
         with redis_errors():
-            if not self._hashes:
-                await self._load()
-            replies = await self._call(calls)
-            unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
-            if unknown:
-                await self._load()
-                again = await self._call([calls[at] for at in unknown])
-                for at, reply in zip(unknown, again, strict=True):
-                    replies[at] = reply
             for reply in replies:
                 if isinstance(reply, Exception):
                     raise reply
         return replies
 
-    async def _call(self, calls: Sequence[Command]) -> list[Any]:
-        pipeline = self._client.pipeline(transaction=False)
-        for script, *rest in calls:
-            pipeline.execute_command("EVALSHA", self._hashes[script], *rest)
-        replies: list[Any] = await pipeline.execute(raise_on_error=False)
-        return replies
 
-    async def _load(self) -> None:
-        hashes = {}
-        for name in (WRITE_SUBJECT, READ_HASHES, ADVANCE_CLOCK):
-            source = files("state").joinpath(name).read_text(encoding="utf-8")
-            hashes[name] = await self._client.script_load(source)
-        # At once: another request that finds some of them takes them for all.
-        self._hashes = hashes
+def _by_hash(calls: Sequence[Command]) -> list[Command]:
+    return [("EVALSHA", _script(name)[0], *rest) for name, *rest in calls]
+
+
+@cache
+def _script(name: str) -> tuple[str, bytes]:
+    """Its hash, by which servers know it, and its text."""
+    source = files("state").joinpath(name).read_bytes()
+    return sha1(source, usedforsecurity=False).hexdigest(), source
 
 
 async def in_parts(items: Sequence[Item], work: Callable[[Sequence[Item]], Coroutine[Any, Any, None]]) -> None:
@@ -119,29 +157,6 @@ async def each_part(parts: Iterable[Item], work: Callable[[Item], Coroutine[Any,
 def redis_errors() -> Iterator[None]:
     try:
         yield
-    except (RedisError, OSError) as error:
+    # The errors of a cluster's client have a root of their own.
+    except (RedisError, RedisClusterException, OSError) as error:
         raise DependencyError("redis", f"{type(error).__name__}: {error}") from error
-
-
-class _QuickConnection(Connection):
-    """Packs commands with hiredis: redis-py's own loop takes longer than the server does for the whole write."""
-
-    def pack_command(self, *args: Any) -> list[bytes]:
-        name, *rest = args
-        words = name.split() if isinstance(name, str) else [name]
-        return [pack_command((*words, *rest))]
-
-
-class _QuickSSLConnection(_QuickConnection, SSLConnection):
-    pass
-
-
-class _QuickUnixConnection(UnixDomainSocketConnection):
-    pack_command = _QuickConnection.pack_command
-
-
-_QUICK: Final[dict[Any, Any]] = {
-    Connection: _QuickConnection,
-    SSLConnection: _QuickSSLConnection,
-    UnixDomainSocketConnection: _QuickUnixConnection,
-}

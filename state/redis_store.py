@@ -5,7 +5,7 @@ on, so the repeat is refused, `save` names the subject among those it did not wr
 after any conflict. The offsets in what it loads tell which events are in it.
 """
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 from redis.asyncio import Redis
@@ -17,28 +17,50 @@ from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
-from state import redis_cohorts
-from state.codec import HEAD_FIELDS, Write, decode, decode_minutes, decode_outbox, encode, head, outbox_fields, slugs_of
+from state import redis_cohorts, redis_progress
+from state.codec import (
+    HEAD_FIELDS,
+    Write,
+    decode,
+    decode_counts,
+    decode_minutes,
+    decode_models,
+    encode,
+    head,
+    slugs_of,
+)
 from state.cohort_codec import decode_cohorts, encode_cohorts
 from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, subject_key
+from state.outbox_codec import PUBLISHED, decode_announcements, decode_outbox, outbox_fields
+from state.redis_exchange import Exchanges
 from state.redis_glances import Glances
 from state.redis_pipeline import (
     ADVANCE_CLOCK,
+    CONFIRM_SUBJECT,
+    FIND_BEHIND,
+    FORGET_PUBLISHED,
+    LIST_SUBJECTS,
+    NO_REPLICAS,
     READ_HASHES,
+    REPLICAS_SHARE,
     SUBJECTS_AT_ONCE,
     WRITE_SUBJECT,
     Command,
+    Replicas,
     Scripts,
     client_of,
     each_part,
     in_parts,
     redis_errors,
 )
-from state.series_codec import ANSWER_FIELDS, OBSOLETE, answer_fields
-from state.store import Head
+from state.redis_transactions import Transactions
+from state.series_codec import ANSWER_FIELDS, answer_fields
+from state.store import Announcements, Head, LogLife, Reached, is_owned
+from state.window_codec import hour_text
 
-# What bounds the memory of one pipeline of writes, where a subject has more to write than usual.
-_ARGUMENTS_AT_ONCE: Final = 60_000
+# What bounds the memory of one round of writes, where a subject has more to write than usual, and how long the server
+# does nothing else.
+_BYTES_AT_ONCE: Final = 1_000_000
 
 _READ_ATTEMPTS: Final = 5
 
@@ -46,18 +68,34 @@ _READ_ATTEMPTS: Final = 5
 class RedisStore:
     """A `state.store.StateStore`; the client must answer bytes, as `connect` makes it."""
 
-    def __init__(self, client: Redis, policy: Policy) -> None:
+    def __init__(self, client: Redis, policy: Policy, *, replicas: Replicas = NO_REPLICAS) -> None:
         self._client = client
         self._policy = policy
-        self._scripts = Scripts(client)
+        self._replicas = replicas
+        self._scripts = Scripts(client, replicas=replicas)
         self._glances = Glances(client)
+        # A cluster's client is not of this class, and its subjects are on many nodes.
+        is_single = isinstance(client, Redis)
+        self._exchanges = Exchanges(client) if is_single else None
+        self._transactions = Transactions(client, replicas) if is_single else None
 
     @classmethod
     def connect(
-        cls, url: str, policy: Policy, *, connections: int = 16, timeout_seconds: float = 5.0, retries: int = 3
+        cls,
+        url: str,
+        policy: Policy,
+        *,
+        connections: int = 16,
+        timeout_seconds: float = 5.0,
+        retries: int = 3,
+        replicas: int = 0,
     ) -> Self:
-        """A store with its own bounded pool of connections; nothing is connected before it is used."""
-        return cls(client_of(url, connections=connections, timeout_seconds=timeout_seconds, retries=retries), policy)
+        """A store with its own bounded pool of connections; nothing is connected before it is used.
+
+        A write of subjects counts as done when that many replicas have it too.
+        """
+        client = client_of(url, connections=connections, timeout_seconds=timeout_seconds, retries=retries)
+        return cls(client, policy, replicas=Replicas(replicas, int(timeout_seconds * 1000 * REPLICAS_SHARE)))
 
     async def aclose(self) -> None:
         """Give the connections back."""
@@ -106,33 +144,75 @@ class RedisStore:
         await in_parts(asked, read)
         return slugs
 
+    async def load_counts(self, subjects: Sequence[Subject]) -> dict[Subject, SubjectState]:
+        found: dict[Subject, SubjectState] = {}
+        older: list[Subject] = []
+
+        async def read(part: Sequence[Subject]) -> None:
+            replies = await self._ask([("HGETALL", subject_key(subject)) for subject in part])
+            for subject, reply in zip(part, replies, strict=True):
+                if not reply:
+                    continue
+                state = decode_counts(subject, _fields(reply))
+                if state is None:
+                    older.append(subject)
+                else:
+                    found[subject] = state
+
+        await in_parts(subjects, read)
+        return found | await self.load(older) if older else found
+
+    async def load_models(self, states: Sequence[SubjectState]) -> list[Subject]:
+        moved: list[Subject] = []
+
+        async def read(part: Sequence[SubjectState]) -> None:
+            commands: list[Command] = []
+            for state in part:
+                # Somebody may write between the two, but nothing comes of it: the state's own write will be refused.
+                commands += (("HGET", subject_key(state.subject), "rev"), ("HGETALL", models_key(state.subject)))
+            replies = await self._ask(commands)
+            for state, rev, reply in zip(part, replies[::2], replies[1::2], strict=True):
+                if state.about and rev == b"%d" % state.rev:
+                    decode_models(state, _fields(reply), self._policy)
+                else:
+                    moved.append(state.subject)
+
+        await in_parts([state for state in states if not state.has_models], read)
+        return moved
+
     async def save(self, states: Sequence[SubjectState]) -> list[Subject]:
         await self._index([state.subject for state in states if state.rev == 0])
         refused: list[Subject] = []
 
         async def write(part: list[tuple[SubjectState, Write]]) -> None:
-            calls = [_write_call(one) for _, one in part]
-            for (state, _), written in zip(part, await self._scripts.run(calls), strict=True):
+            for (state, one), written in zip(part, await self._write([one for _, one in part]), strict=True):
                 if written:
-                    state.rev += 1
-                    state.settled()
+                    one.apply_to(state)
                 else:
                     refused.append(state.subject)
 
         await each_part(self._encoded(states), write)
         return refused
 
+    async def _write(self, writes: Sequence[Write]) -> Sequence[Any]:
+        """Whether each was written."""
+        written = None if self._transactions is None else await self._transactions.write(writes)
+        if written is None:
+            return await self._scripts.run([_write_call(one) for one in writes], is_durable=True)
+        return written
+
     def _encoded(self, states: Sequence[SubjectState]) -> Iterator[list[tuple[SubjectState, Write]]]:
-        """The writes of these states, each made when its pipeline is due."""
+        """The writes of these states, each made when its part is due."""
         part: list[tuple[SubjectState, Write]] = []
-        arguments = 0
+        size = 0
         for state in states:
             write = encode(state, self._policy)
             part.append((state, write))
-            arguments += sum(len(flat) for _, flat in write.hashes)
-            if len(part) >= SUBJECTS_AT_ONCE or arguments >= _ARGUMENTS_AT_ONCE:
+            # The fields of a series are small beside them.
+            size += sum(sum(map(len, flat)) for _, flat in write.others)
+            if len(part) >= SUBJECTS_AT_ONCE or size >= _BYTES_AT_ONCE:
                 yield part
-                part, arguments = [], 0
+                part, size = [], 0
         if part:
             yield part
 
@@ -140,9 +220,22 @@ class RedisStore:
         """List new subjects before they are written: one that is listed and missing is harmless, the reverse is not."""
 
         async def add(part: Sequence[Subject]) -> None:
-            await self._pipeline([("ZADD", SUBJECTS, *(each for subject in part for each in (0, str(subject))))])
+            await self._scripts.run([(LIST_SUBJECTS, 1, SUBJECTS, *map(str, part))], is_durable=True)
 
         await in_parts(subjects, add)
+
+    async def confirm(self, states: Sequence[SubjectState]) -> list[Subject]:
+        refused: list[Subject] = []
+
+        async def write(part: Sequence[SubjectState]) -> None:
+            calls = [(CONFIRM_SUBJECT, 1, subject_key(state.subject), state.rev) for state in part]
+            for state, confirmed in zip(part, await self._scripts.run(calls, is_durable=True), strict=True):
+                if not confirmed:
+                    refused.append(state.subject)
+
+        if self._replicas.count:
+            await in_parts(states, write)
+        return refused
 
     async def heads(self, subjects: Sequence[Subject]) -> list[Head]:
         found: dict[Subject, Head] = {}
@@ -162,6 +255,25 @@ class RedisStore:
 
         await in_parts(subjects, read)
         return [found[subject] for subject in subjects if subject in found]
+
+    async def behind(self, subjects: Sequence[Subject], *, places: Collection[str], hour: int) -> list[Subject]:
+        if self._exchanges is None:
+            # On a cluster the subjects' hashes are on many nodes.
+            return [
+                head.subject
+                for head in await self.heads(subjects)
+                if is_owned(head, places) and (head.published_hour < hour or head.is_outdated)
+            ]
+        found: list[Subject] = []
+        # The first one decides about subjects that were only trained.
+        asked = (hour_text(hour), *sorted(places))
+
+        async def read(part: Sequence[Subject]) -> None:
+            (numbers,) = await self._scripts.run([(FIND_BEHIND, len(part), *map(subject_key, part), *asked)])
+            found.extend(part[number] for number in numbers)
+
+        await in_parts(subjects, read)
+        return found
 
     async def subjects(self, *, after: str = "", limit: int = 1000, prefix: str = "") -> list[Subject]:
         start = f"({after}" if after and after >= prefix else f"[{prefix}" if prefix else "-"
@@ -208,8 +320,9 @@ class RedisStore:
         async def read(part: Sequence[Subject]) -> None:
             replies = await self._scripts.run([_keys_first(READ_HASHES, [outbox_key(subject)]) for subject in part])
             for subject, (reply,) in zip(part, replies, strict=True):
-                if reply:
-                    found[subject] = decode_outbox(subject, _pairs(reply))
+                windows = decode_outbox(subject, _pairs(reply))
+                if windows:
+                    found[subject] = windows
 
         await in_parts(subjects, read)
         return found
@@ -222,6 +335,28 @@ class RedisStore:
 
         await in_parts(list(hours), delete)
 
+    async def announcements(self, subjects: Sequence[Subject]) -> dict[Subject, Announcements]:
+        found: dict[Subject, Announcements] = {}
+
+        async def read(part: Sequence[Subject]) -> None:
+            replies = await self._ask([("HGETALL", outbox_key(subject)) for subject in part])
+            for subject, reply in zip(part, replies, strict=True):
+                one = decode_announcements(subject, _fields(reply)) if reply else None
+                if one is not None:
+                    found[subject] = one
+
+        await in_parts(subjects, read)
+        return found
+
+    async def announced(self, told: Mapping[Subject, Announcements]) -> None:
+        async def delete(part: Sequence[Subject]) -> None:
+            with_alerts = [subject for subject in part if told[subject].alerts]
+            await self._pipeline([("HDEL", outbox_key(subject), *told[subject].alerts) for subject in with_alerts])
+            published = [(subject, told[subject].published) for subject in part if told[subject].published]
+            await self._scripts.run([(FORGET_PUBLISHED, 1, outbox_key(one), PUBLISHED, rev) for one, rev in published])
+
+        await in_parts(list(told), delete)
+
     async def advance_clock(self, ms: int) -> int:
         (shown,) = await self._scripts.run([(ADVANCE_CLOCK, 1, CLOCK, ms, iso(ms))])
         return int(shown)
@@ -229,6 +364,21 @@ class RedisStore:
     async def clock(self) -> int:
         (shown,) = await self._pipeline([("HGET", CLOCK, "ms")])
         return -1 if shown is None else int(shown)
+
+    async def progress(self) -> dict[str, Reached]:
+        return await redis_progress.read(self._client)
+
+    async def advance_progress(self, known: Mapping[str, int], reached: Mapping[str, Reached]) -> dict[str, int]:
+        return await redis_progress.advance(self._client, known, reached)
+
+    async def log_lives(self) -> dict[str, LogLife]:
+        return await redis_progress.lives(self._client)
+
+    async def note_recreated(self, topic: str, *, now_ms: int) -> None:
+        await redis_progress.note_recreated(self._client, topic, now_ms=now_ms)
+
+    async def renew_log(self, topic: str, *, now_ms: int) -> int:
+        return await redis_progress.renew(self._client, topic, now_ms=now_ms)
 
     async def claim_cohorts(self, *, now_ms: int, due_ms: int) -> bool:
         return await redis_cohorts.claim(self._client, now_ms=now_ms, due_ms=due_ms)
@@ -242,6 +392,9 @@ class RedisStore:
 
     async def ping(self) -> None:
         await self._pipeline([("PING",)])
+
+    async def _ask(self, commands: Sequence[Command]) -> list[Any]:
+        return await (self._pipeline(commands) if self._exchanges is None else self._exchanges.ask(commands))
 
     async def _pipeline(self, commands: Sequence[Command]) -> list[Any]:
         if not commands:
@@ -269,11 +422,17 @@ def _write_call(write: Write) -> Command:
         len(keys),
         *keys,
         write.expected_rev,
-        OBSOLETE,
+        len(write.removed),
         len(write.series),
+        *write.removed,
         *map(len, flats),
         *(each for flat in flats for each in flat),
     )
+
+
+def _fields(reply: Any) -> Mapping[bytes, bytes]:
+    """The hash that HGETALL answered, in whichever form."""
+    return reply if isinstance(reply, dict) else _pairs(reply)
 
 
 def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:

@@ -1,23 +1,30 @@
 """One series as the fields of a Redis hash, and back: what is published of it, and the last verdict.
 
-Every field is written at every write, so nothing of an older answer can stay behind; an empty one says "not yet". The
-fields are a function of the state alone: no time of writing, no counter. Numbers are exact both ways, except for those
-of the explanation (see `for_reading`).
+The static fields say whose series it is and what is claimed of it; they are written once, and again when what is
+claimed has changed (`about_of`). The dynamic ones are written together at every closing, so nothing of an older answer
+can stay behind; an empty one says "not yet". They are few, because the server takes its time for each of them. The
+fields are a function of the state alone: no time of writing, no counter. Numbers are exact both ways.
 
 What the series has learned is in the subject's hash of models, as the record that `SeriesModel.to_bytes` gives, and
-empty where there is none. A series of version 1, which is still read, has it in its own field `model`, as JSON. It
-becomes one of version 2 when it is next written, and a program that reads version 1 alone then refuses it.
+empty where there is none.
+
+Readers know one flat set of names, whatever the version (`answer_fields`). Version 2, which is still read, had a field
+for each part of the last verdict, for the window's end and for the version of the answer. Version 1 had them too, and
+what was learned in its own field `model`, as JSON. A series becomes one of version 3 when it is next written, and a
+program that reads older ones alone then refuses it.
 """
 
 from array import array
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
-from typing import Final, cast
+from itertools import repeat
+from typing import Any, Final
 
 import orjson
 
-from detection.catalogue import Metric
+from detection.catalogue import Metric, metric_of
+from detection.closing import Closings
 from detection.errors import UnreadableStateError
 from detection.estimate import Estimate, Forecast, Scored, Status, Threshold, Verdict, WarmingUp
 from detection.hours import HOUR_MS, iso
@@ -28,53 +35,66 @@ from state import packing
 from state.keys import models_key, series_key
 from state.window_codec import hour_of, hour_text
 
-_ABOUT: Final = ("schema", "subject", "metric", "unit")
-_FORECAST: Final = (
-    "status",
-    "estimate",
-    "lower",
-    "upper",
-    "threshold",
-    "coverage",
-    "claimed_exceedance",
-    "expected_calls",
-    "operator",
-    "window_start",
-    "window_end",
-    "valid_until",
-    "n_learned",
-    "min_calls",
-    "judged",
-    "measured_exceedance",
-    "explanation",
+_ABOUT: Final = (b"schema", b"subject", b"metric", b"unit", b"operator", b"coverage", b"claimed_exceedance")
+_DYNAMIC: Final = (
+    b"status",
+    b"estimate",
+    b"lower",
+    b"upper",
+    b"threshold",
+    b"expected_calls",
+    b"window_start",
+    b"valid_until",
+    b"n_learned",
+    b"min_calls",
+    b"judged",
+    b"measured_exceedance",
+    b"explanation",
+    b"last",
 )
-_VERDICT: Final = (
-    "last_verdict",
-    "last_window",
-    "last_count",
-    "last_value",
-    "last_estimate",
-    "last_threshold",
-    "last_score",
-    "last_is_credible",
-    "last_is_alert",
+_STORED: Final = (*_ABOUT, *_DYNAMIC)
+
+# What older versions have in place of `last`, as far as it cannot be derived.
+_OLDER_VERDICT: Final = (
+    b"last_verdict",
+    b"last_window",
+    b"last_count",
+    b"last_value",
+    b"last_estimate",
+    b"last_threshold",
+    b"last_score",
+    b"last_is_credible",
+    b"last_is_alert",
 )
 
-# What is published of a series; `version` is a short hash of all the others.
-ANSWER_FIELDS: Final = (*_ABOUT, *_FORECAST, *_VERDICT, "version")
+# What `answer_fields` needs of the hash of a series, whatever its version.
+ANSWER_FIELDS: Final = tuple(name.decode() for name in (*_STORED, *_OLDER_VERDICT))
 
-# What the hash of a series of version 1 has and that of version 2 has not.
-OBSOLETE: Final = b"model"
+# What the hashes of older versions have and that of this one has not.
+OBSOLETE: Final = (b"model", b"window_end", *_OLDER_VERDICT, b"version")
 
-SERIES_SCHEMA: Final = 2
-READABLE_SERIES: Final = (1, SERIES_SCHEMA)
+SERIES_SCHEMA: Final = 3
+READABLE_SERIES: Final = (1, 2, SERIES_SCHEMA)
 
-_NAMES: Final = tuple(name.encode() for name in ANSWER_FIELDS)
 _SCHEMA: Final = b"%d" % SERIES_SCHEMA
-_NO_FORECAST: Final = (b"",) * len(_FORECAST)
-_NO_VERDICT: Final = (b"",) * len(_VERDICT)
-_BOOLEAN: Final = {False: b"false", True: b"true"}
-_KNOWN_STATUS: Final = {"prior", "learning", "ready", "stale"}
+_NO_FORECAST: Final = (b"",) * (len(_DYNAMIC) - 1)
+_STATUS: Final[dict[Status, bytes]] = {
+    "prior": b"prior",
+    "learning": b"learning",
+    "ready": b"ready",
+    "stale": b"stale",
+}
+_KNOWN_STATUS: Final = {text: status for status, text in _STATUS.items()}
+_BOOLEAN: Final = (b"false", b"true")
+_TRUE: Final = {False: "false", True: "true"}
+_QUOTED: Final = b'"%a"'
+_NOTHING_TOLD: Final = ("",) * len(_OLDER_VERDICT)
+_EXCEEDED: Final = (b"normal", b"exceeded")
+_WARMING_UP: Final = b'{"verdict":"warming-up","window":"%b","count":%b,"value":%b}'
+_SCORED: Final = (
+    b'{"verdict":"%b","window":"%b","count":%b,"value":%b,"estimate":%b,"threshold":%b,"score":%b,'
+    b'"is_credible":%b,"is_alert":%b}'
+)
 
 
 def encode_series(
@@ -84,21 +104,82 @@ def encode_series(
     forecast: Forecast | None,
     verdict: Verdict | None,
     policy: Policy,
+    is_whole: bool = True,
 ) -> list[bytes]:
-    """Names and values by turns, as HSET takes them."""
-    values = [
-        _SCHEMA,
-        str(subject).encode(),
-        metric.slug.encode(),
-        metric.unit.encode(),
-        *(_NO_FORECAST if forecast is None else _forecast_values(forecast, policy)),
-        *(_NO_VERDICT if verdict is None else _verdict_values(verdict)),
-    ]
-    values.append(blake2b(b"\n".join(values), digest_size=6).hexdigest().encode())
-    flat = [b""] * (2 * len(_NAMES))
-    flat[::2] = _NAMES
-    flat[1::2] = values
+    """Names and values by turns, as HSET takes them.
+
+    Where the state is not whole, no verdict means that the stored one stands: `last` is then left out.
+    """
+    values = (*(_NO_FORECAST if forecast is None else _forecast_values(forecast, policy)), _last(verdict))
+    flat = about_fields(subject, metric, policy)
+    for pair in zip(_DYNAMIC, values, strict=True):
+        flat += pair
+    if verdict is None and not is_whole:
+        del flat[-2:]
     return flat
+
+
+def about_fields(subject: Subject, metric: Metric, policy: Policy) -> list[bytes]:
+    """The static fields, names and values by turns."""
+    flat = list(_about_fields(metric.slug, metric.unit, metric.direction, policy.coverage))
+    flat[3] = str(subject).encode()
+    return flat
+
+
+def about_of(slugs: Iterable[str], policy: Policy) -> bytes:
+    """A digest of the static fields of these series, but for whose they are; while it is the same, they stand."""
+    return _about_of(tuple(slugs), policy.coverage)
+
+
+def _last(verdict: Verdict | None) -> bytes:
+    """The field `last`: the verdict as JSON, empty where there is none."""
+    match verdict:
+        case None:
+            return b""
+        case WarmingUp():
+            return _WARMING_UP % (_hour(verdict.hour), b"%d" % verdict.count, *_in_json(verdict.value))
+        case Scored():
+            return _SCORED % (
+                _EXCEEDED[verdict.is_exceeded],
+                _hour(verdict.hour),
+                b"%d" % verdict.count,
+                *_in_json(verdict.value, verdict.estimate, verdict.threshold, verdict.score),
+                _BOOLEAN[verdict.is_credible],
+                _BOOLEAN[verdict.is_alert],
+            )
+
+
+def encode_closings(closings: Closings) -> list[list[bytes]]:
+    """The dynamic fields of each series, names and values by turns: byte for byte what `encode_series` gives.
+
+    `last` is left out where nothing was judged: the stored verdict stands. In columns, at 5 us a series.
+    """
+    answers, told = closings.answers, closings.told
+    windows = [_window_values(hour, closings.policy.close_after_ms) for hour in closings.hour]
+    judged = told["judged"].tolist()
+    columns: list[Iterable[bytes]] = [
+        [_STATUS[status] for status in closings.status],
+        *(_column(answers[name].tolist()) for name in ("location", "lower", "upper", "threshold")),
+        _column(told["expected_count"].tolist()),
+        [start for start, _ in windows],
+        [valid_until for _, valid_until in windows],
+        *(_column(told[name].tolist()) for name in ("n_learned", "min_count")),
+        _column(judged),
+        [
+            share if count else b""
+            for share, count in zip(_column(told["exceedance_rate"].tolist()), judged, strict=True)
+        ],
+        map(orjson.dumps, closings.explanations),
+        _lasts(closings),
+    ]
+    by_turns: list[Iterable[bytes]] = []
+    for name, column in zip(_DYNAMIC, columns, strict=True):
+        by_turns += (repeat(name), column)
+    flats = list(map(list, zip(*by_turns)))  # noqa: B905 (the names never end)
+    for flat, is_judged in zip(flats, closings.is_judged, strict=True):
+        if not is_judged:
+            del flat[-2:]
+    return flats
 
 
 def decode_series(
@@ -113,18 +194,32 @@ def decode_series(
     Raises UnreadableStateError that names the key.
     """
     key = series_key(subject, metric.slug)
+    version, forecast, verdict = decode_answer(subject, metric, fields)
+    if version == 1:
+        try:
+            return _model_of_version_1(subject, metric, fields, policy), forecast, verdict
+        except UnreadableStateError as error:
+            raise UnreadableStateError(f"{key}: {error}") from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
+    return _model(subject, metric, records, policy), forecast, verdict
+
+
+def decode_answer(
+    subject: Subject, metric: Metric, fields: Mapping[bytes, bytes]
+) -> tuple[int, Forecast | None, Verdict | None]:
+    """The version of the series, what is published of it, and its last verdict; UnreadableStateError names the key."""
+    key = series_key(subject, metric.slug)
     version = require_schema(key, fields, READABLE_SERIES)
     try:
         forecast = _forecast(fields) if fields[b"status"] else None
-        verdict = _verdict(fields) if fields[b"last_verdict"] else None
-        model = _model_of_version_1(subject, metric, fields, policy) if version == 1 else None
-    except UnreadableStateError as error:
-        raise UnreadableStateError(f"{key}: {error}") from error
+        if version == SERIES_SCHEMA:
+            verdict = _verdict(orjson.loads(fields[b"last"])) if fields[b"last"] else None
+        else:
+            verdict = _older_verdict(fields) if fields[b"last_verdict"] else None
     except (KeyError, TypeError, ValueError) as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
-    if version == SERIES_SCHEMA:
-        model = _model(subject, metric, records, policy)
-    return model, forecast, verdict
+    return version, forecast, verdict
 
 
 def _model(subject: Subject, metric: Metric, records: Mapping[bytes, bytes], policy: Policy) -> SeriesModel | None:
@@ -142,7 +237,7 @@ def _model(subject: Subject, metric: Metric, records: Mapping[bytes, bytes], pol
 def _model_of_version_1(
     subject: Subject, metric: Metric, fields: Mapping[bytes, bytes], policy: Policy
 ) -> SeriesModel | None:
-    packed = fields[OBSOLETE]
+    packed = fields[b"model"]
     return SeriesModel.from_version_1(metric, packing.load(packed), policy, str(subject)) if packed else None
 
 
@@ -154,82 +249,211 @@ def require_schema(key: str, fields: Mapping[bytes, bytes], readable: Sequence[i
     for version in readable:
         if found == b"%d" % version:
             return version
-    text, known = found.decode(errors="replace"), " and ".join(map(str, readable))
+    text = found.decode(errors="replace")
+    *others, newest = map(str, readable)
+    known = f"{', '.join(others)} and {newest}" if others else newest
     raise UnreadableStateError(f"{key}: schema version {text}, this program reads {known}")
 
 
-def answer_fields(values: list[bytes | None]) -> dict[str, str] | None:
-    """The readable fields by name, of the values of ANSWER_FIELDS; None where there is no such series."""
-    if values[0] is None:
-        return None
-    return {name: "" if value is None else value.decode() for name, value in zip(ANSWER_FIELDS, values, strict=True)}
+def answer_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:
+    """The readable fields by name, of the values of ANSWER_FIELDS; None where there is no such series.
+
+    The same names for every version: the window's end, the parts of the last verdict, and `version`, a short hash of
+    all the others, which is the same where they are.
+    """
+    return None if values[0] is None else _readable(values)
+
+
+def readable(flat: Sequence[bytes]) -> dict[str, str]:
+    """The same of what `encode_series` gave."""
+    return _readable(flat[1::2])
+
+
+def _readable(values: Sequence[bytes | None]) -> dict[str, str]:
+    found = [value or b"" for value in values[: len(_STORED)]]
+    joined = b"\n".join(found)
+    texts = joined.decode().split("\n")
+    if len(texts) != len(_STORED):  # somebody has written a line feed into one
+        texts = [value.decode() for value in found]
+    (
+        schema, subject, metric, unit, operator, coverage, claimed_exceedance,
+        status, estimate, lower, upper, threshold, expected_calls, window_start, valid_until,
+        n_learned, min_calls, judged, measured_exceedance, explanation, last,
+    ) = texts  # fmt: skip
+    digest = blake2b(joined, digest_size=6)
+    if values[0] == _SCHEMA:
+        verdict = _told(subject, metric, last) if last else _NOTHING_TOLD
+    else:
+        older = [value or b"" for value in values[len(_STORED) :]]
+        digest.update(b"\n".join(older))
+        verdict = tuple(value.decode() for value in older)
+    return {
+        "schema": schema,
+        "subject": subject,
+        "metric": metric,
+        "unit": unit,
+        "status": status,
+        "estimate": estimate,
+        "lower": lower,
+        "upper": upper,
+        "threshold": threshold,
+        "coverage": coverage,
+        "claimed_exceedance": claimed_exceedance,
+        "expected_calls": expected_calls,
+        "operator": operator,
+        "window_start": window_start,
+        "window_end": _next_hour(window_start) if window_start else "",
+        "valid_until": valid_until,
+        "n_learned": n_learned,
+        "min_calls": min_calls,
+        "judged": judged,
+        "measured_exceedance": measured_exceedance,
+        "explanation": explanation,
+        "last_verdict": verdict[0],
+        "last_window": verdict[1],
+        "last_count": verdict[2],
+        "last_value": verdict[3],
+        "last_estimate": verdict[4],
+        "last_threshold": verdict[5],
+        "last_score": verdict[6],
+        "last_is_credible": verdict[7],
+        "last_is_alert": verdict[8],
+        "version": digest.hexdigest(),
+    }
 
 
 def numbers(*values: float) -> list[bytes]:
     """The shortest texts that are read back as the same floats."""
     # Through an array, because an int among them would be read back as a float, which is written differently.
-    floats = array("d", values)
-    texts = orjson.dumps(floats.tolist())[1:-1].split(b",")
+    return _column(array("d", values).tolist())
+
+
+def _column(values: Sequence[float], infinite: bytes = b"%a") -> list[bytes]:
+    """The texts of many numbers, each as it would be alone; what JSON has no number for in the form `infinite`."""
+    if not values:
+        return []
+    texts = orjson.dumps(values)[1:-1].split(b",")
     if b"null" in texts:
-        return [repr(value).encode() for value in floats]
+        return [infinite % value if text == b"null" else text for text, value in zip(texts, values, strict=True)]
     return texts
 
 
-def for_reading(explanation: Mapping[str, float | str]) -> dict[str, float | str]:
-    """The explanation in five significant digits: it is read by people, nothing is computed from it."""
-    return {name: one if isinstance(one, str) else float(f"{one:.5g}") for name, one in explanation.items()}
+def _in_json(*values: float) -> list[bytes]:
+    """Their texts as they may stand in JSON, where an infinity is a string."""
+    return _column(array("d", values).tolist(), _QUOTED)
+
+
+@lru_cache(maxsize=4_096)
+def _about_fields(slug: str, unit: str, direction: str, coverage: float) -> tuple[bytes, ...]:
+    """The static fields, names and values by turns, with no subject in its place."""
+    values = (
+        _SCHEMA,
+        b"",
+        slug.encode(),
+        unit.encode(),
+        b">" if direction == "above" else b"<",
+        *numbers(coverage, round(1.0 - coverage, 12)),
+    )
+    return tuple(each for pair in zip(_ABOUT, values, strict=True) for each in pair)
+
+
+@lru_cache(maxsize=4_096)
+def _about_of(slugs: tuple[str, ...], coverage: float) -> bytes:
+    digest = blake2b(digest_size=6)
+    for metric in map(metric_of, slugs):
+        digest.update(b"\n".join(_about_fields(metric.slug, metric.unit, metric.direction, coverage)) + b"\n")
+    return digest.hexdigest().encode()
 
 
 def _forecast_values(forecast: Forecast, policy: Policy) -> list[bytes]:
+    """Those of the dynamic fields but `last`."""
     estimate, threshold = forecast.estimate, forecast.threshold
     measured = forecast.measured_exceedance
     return [
-        forecast.status.encode(),
-        *numbers(
-            estimate.location,
-            estimate.lower,
-            estimate.upper,
-            threshold.value,
-            threshold.coverage,
-            round(1.0 - threshold.coverage, 12),
-            estimate.expected_count,
-        ),
-        threshold.operator.encode(),
+        _STATUS[forecast.status],
+        *numbers(estimate.location, estimate.lower, estimate.upper, threshold.value, estimate.expected_count),
         *_window_values(forecast.hour, policy.close_after_ms),
         b"%d" % estimate.n_learned,
         b"%d" % threshold.min_count,
         b"%d" % forecast.judged,
         b"" if measured is None else numbers(measured)[0],
-        orjson.dumps(for_reading(forecast.explanation)),
+        orjson.dumps(forecast.explanation),
     ]
 
 
 @lru_cache(maxsize=4_096)
-def _window_values(hour: int, close_after_ms: int) -> tuple[bytes, bytes, bytes]:
-    valid_until = iso((hour + 1) * HOUR_MS + close_after_ms)
-    return hour_text(hour).encode(), hour_text(hour + 1).encode(), valid_until.encode()
+def _window_values(hour: int, close_after_ms: int) -> tuple[bytes, bytes]:
+    """The start of the hour, and until when what is said of it is valid."""
+    return _hour(hour), iso((hour + 1) * HOUR_MS + close_after_ms).encode()
 
 
-def _verdict_values(verdict: Verdict) -> list[bytes]:
-    start, count = hour_text(verdict.hour).encode(), b"%d" % verdict.count
-    match verdict:
-        case WarmingUp():
-            return [b"warming-up", start, count, *numbers(verdict.value), b"", b"", b"", b"", b""]
-        case Scored():
-            return [
-                b"exceeded" if verdict.is_exceeded else b"normal",
-                start,
-                count,
-                *numbers(verdict.value, verdict.estimate, verdict.threshold, verdict.score),
-                _BOOLEAN[verdict.is_credible],
-                _BOOLEAN[verdict.is_alert],
-            ]
+@lru_cache(maxsize=4_096)
+def _hour(hour: int) -> bytes:
+    return hour_text(hour).encode()
+
+
+@lru_cache(maxsize=4_096)
+def _next_hour(text: str) -> str:
+    return hour_text(hour_of(text) + 1)
+
+
+def _lasts(closings: Closings) -> list[bytes]:
+    """The last verdicts as JSON; of no meaning where nothing was judged."""
+    verdicts = closings.verdicts
+    scores, is_credible = verdicts["score"].tolist(), verdicts["is_credible"].tolist()
+    return [
+        _SCORED
+        % (
+            _EXCEEDED[is_exceeded],
+            _hour(hour),
+            count,
+            value,
+            estimate,
+            threshold,
+            score_text,
+            _BOOLEAN[credible],
+            _BOOLEAN[credible and score > 1.0],
+        )
+        if is_scored
+        else _WARMING_UP % (_hour(hour), count, value)
+        for hour, count, value, is_scored, is_exceeded, estimate, threshold, score, score_text, credible in zip(
+            closings.last_hour,
+            _column(closings.last_count),
+            _column(closings.last_value, _QUOTED),
+            verdicts["is_judged"].tolist(),
+            verdicts["is_exceeded"].tolist(),
+            _column(verdicts["location"].tolist(), _QUOTED),
+            _column(verdicts["threshold"].tolist(), _QUOTED),
+            scores,
+            _column(scores, _QUOTED),
+            is_credible,
+            strict=True,
+        )
+    ]
+
+
+def _told(subject: str, metric: str, last: str) -> Sequence[str]:
+    """The parts of the last verdict, as older versions spell them; UnreadableStateError that names the key."""
+    try:
+        told = orjson.loads(last)
+        count = str(told["count"])
+        if told["verdict"] == "warming-up":
+            (value,) = _texts(told["value"])
+            return ("warming-up", told["window"], count, value, "", "", "", "", "")
+        numbers = _texts(told["value"], told["estimate"], told["threshold"], told["score"])
+        booleans = _TRUE[told["is_credible"]], _TRUE[told["is_alert"]]
+        return (told["verdict"], told["window"], count, *numbers, *booleans)
+    except (KeyError, TypeError, ValueError) as error:
+        key = series_key(Subject.parse(subject), metric)
+        raise UnreadableStateError(f"{key}: last: damaged: {error!r}") from error
+
+
+def _texts(*values: float | str) -> list[str]:
+    """Numbers of JSON as they stood there, an infinity without its quotes."""
+    return orjson.dumps(values)[1:-1].replace(b'"', b"").decode().split(",")
 
 
 def _forecast(fields: Mapping[bytes, bytes]) -> Forecast:
-    status = fields[b"status"].decode()
-    if status not in _KNOWN_STATUS:
-        raise ValueError(f"status {status!r}")
     measured = fields[b"measured_exceedance"]
     return Forecast(
         hour=hour_of(fields[b"window_start"].decode()),
@@ -246,14 +470,30 @@ def _forecast(fields: Mapping[bytes, bytes]) -> Forecast:
             coverage=float(fields[b"coverage"]),
             min_count=int(fields[b"min_calls"]),
         ),
-        status=cast("Status", status),
+        status=_KNOWN_STATUS[fields[b"status"]],
         measured_exceedance=float(measured) if measured else None,
         judged=int(fields[b"judged"]),
         explanation=orjson.loads(fields[b"explanation"]),
     )
 
 
-def _verdict(fields: Mapping[bytes, bytes]) -> Verdict:
+def _verdict(told: dict[str, Any]) -> Verdict:
+    hour = hour_of(told["window"])
+    if told["verdict"] == "warming-up":
+        return WarmingUp(hour, float(told["value"]), int(told["count"]))
+    return Scored(
+        hour=hour,
+        value=float(told["value"]),
+        count=int(told["count"]),
+        estimate=float(told["estimate"]),
+        threshold=float(told["threshold"]),
+        score=float(told["score"]),
+        is_exceeded=told["verdict"] == "exceeded",
+        is_credible=bool(told["is_credible"]),
+    )
+
+
+def _older_verdict(fields: Mapping[bytes, bytes]) -> Verdict:
     hour = hour_of(fields[b"last_window"].decode())
     value, count = float(fields[b"last_value"]), int(fields[b"last_count"])
     if fields[b"last_verdict"] == b"warming-up":

@@ -4,10 +4,11 @@ A subject is read and written in one piece. A write names the revision it read, 
 differs: the loser loads again and applies its events again, so two writers cannot lose an update.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Final, Protocol
 
+from detection.alerts import Transition
 from detection.cohorts import Cohort
 from detection.subject import Subject
 from detection.subject_state import SubjectState
@@ -22,8 +23,58 @@ class Head:
     rev: int
     watermark_ms: int
     published_hour: int
+    is_outdated: bool
     offsets: Mapping[str, int]
     unrelayed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """How far a source is in the state: the offset after the last record, that record's time in ms, and its short hash.
+
+    The time is -1 and the hash empty where no record is known. Both say whether a log is still the one that was read.
+    """
+
+    offset: int
+    time_ms: int = -1
+    record: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LogLife:
+    """What is kept of a topic that was made anew: how often an operator said so, and how often a worker noticed."""
+
+    life: int = 0
+    recreated: int = 0
+    noticed: str = ""
+    renewed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Announcements:
+    """What others are still to be told of a subject.
+
+    `published` is the revision that last published its answers, empty where that was told; `alerts` are the transitions
+    of alert flags, by the name of their field in the outbox.
+    """
+
+    published: bytes
+    alerts: Mapping[str, Transition]
+
+
+FIRST_PLACE: Final = "calls/0"
+
+
+def is_owned(head: Head, places: Collection[str]) -> bool:
+    """Whether the subject's events come from one of these places."""
+    if not head.offsets:
+        return FIRST_PLACE in places
+    return any(place_of(source) in places for source in head.offsets)
+
+
+def place_of(source: str) -> str:
+    """Topic and partition of a source, whatever its log was called: `calls/3` of `kafka/calls/3`."""
+    return source.partition("/")[2]
 
 
 class StateStore(Protocol):
@@ -33,16 +84,46 @@ class StateStore(Protocol):
         """The stored subjects among these; UnreadableStateError for another schema version."""
         ...
 
+    async def load_counts(self, subjects: Sequence[Subject]) -> dict[Subject, SubjectState]:
+        """As `load`, but of each subject only what counting events takes: no models, forecasts and verdicts.
+
+        Those that an older version of this program wrote are loaded whole.
+        """
+        ...
+
+    async def load_models(self, states: Sequence[SubjectState]) -> list[Subject]:
+        """Give these states their models; the subjects of those which the store no longer has as they are here.
+
+        The caller is to load these again. UnreadableStateError for a record that is missing.
+        """
+        ...
+
     async def save(self, states: Sequence[SubjectState]) -> list[Subject]:
         """Write each state whose `rev` is the stored one (0: not stored), and count its `rev` on; the others' subjects.
 
-        What is written is the subject's fields, the series in `changed`, and the `learned` windows into the outbox; a
-        written state is `settled`. Between two states there is no atomicity, within one there is nothing else.
+        What is written is the subject's fields, the series in `changed`, the records of those in `relearned`, and the
+        `learned` windows into the outbox; a written state is `settled`. Between two states there is no atomicity,
+        within one there is nothing else.
+        """
+        ...
+
+    async def confirm(self, states: Sequence[SubjectState]) -> list[Subject]:
+        """Make sure that what is stored of these is as durable as a write; the subjects whose revision is another now.
+
+        What was found in the store may have been written by somebody whose write never counted as done.
         """
         ...
 
     async def heads(self, subjects: Sequence[Subject]) -> list[Head]:
         """The stored subjects among these, without their windows and models."""
+        ...
+
+    async def behind(self, subjects: Sequence[Subject], *, places: Collection[str], hour: int) -> list[Subject]:
+        """Those of the subjects whose events come from one of these places and that are to be looked at.
+
+        Their last answer is for an hour before this one, or was put off. A place is a topic's partition, `calls/3`; a
+        subject that was only trained belongs to the first partition of calls.
+        """
         ...
 
     async def subjects(self, *, after: str = "", limit: int = 1000, prefix: str = "") -> list[Subject]:
@@ -72,12 +153,44 @@ class StateStore(Protocol):
         """Take these windows out of the outbox: the history has them."""
         ...
 
+    async def announcements(self, subjects: Sequence[Subject]) -> dict[Subject, Announcements]:
+        """What is to be told of those of the subjects of which anything is."""
+        ...
+
+    async def announced(self, told: Mapping[Subject, Announcements]) -> None:
+        """Take this out of the outbox: others know. What was published meanwhile stays in."""
+        ...
+
     async def advance_clock(self, ms: int) -> int:
         """Move the stream clock to `ms` unless it is further already; where it now is."""
         ...
 
     async def clock(self) -> int:
         """The newest event time that any worker has seen, -1 before the first."""
+        ...
+
+    async def progress(self) -> dict[str, Reached]:
+        """How far each source is in the state, as the workers' flushes have said."""
+        ...
+
+    async def advance_progress(self, known: Mapping[str, int], reached: Mapping[str, Reached]) -> dict[str, int]:
+        """Move the sources of `reached` on, never back; the offsets stored before, 0 for none, of all of `known`.
+
+        `known` holds for each source, those of `reached` among them, an offset that the store had acknowledged before.
+        Where it stores less, it has lost writes, and nothing is moved: the caller sees it in what is returned.
+        """
+        ...
+
+    async def log_lives(self) -> dict[str, LogLife]:
+        """The topics of which a worker or an operator has said that they were made anew."""
+        ...
+
+    async def note_recreated(self, topic: str, *, now_ms: int) -> None:
+        """Count that a worker found the topic made anew."""
+        ...
+
+    async def renew_log(self, topic: str, *, now_ms: int) -> int:
+        """Begin the topic's next life, whose number is returned, and drop the progress of those before."""
         ...
 
     async def claim_cohorts(self, *, now_ms: int, due_ms: int) -> bool:

@@ -1,11 +1,17 @@
-"""Windows as JSON: by the RFC 3339 start of the hour or minute, oldest first; the same window, the same bytes."""
+"""Windows as JSON: by the RFC 3339 start of the hour or minute, oldest first; the same window, the same bytes.
 
-from collections.abc import Mapping
+A subject's last minutes are read and written with every count, and hardly any of them is looked at: what nobody asks
+for goes from one write into the next as the text that it is (`StoredMinutes`).
+"""
+
+from collections.abc import Iterator, Mapping, MutableMapping
 from functools import lru_cache
 from typing import Any, Final
 
+import msgspec
 import orjson
 
+from detection.errors import UnreadableStateError
 from detection.hours import HOUR_MS, MINUTE_MS, iso, parse_ms
 from detection.windows import CallWindow, GaugeSum, GaugeWindow, Window
 
@@ -13,9 +19,102 @@ from detection.windows import CallWindow, GaugeSum, GaugeWindow, Window
 _EXACT: Final = 2**53
 
 
+class _Calls(msgspec.Struct, gc=False, omit_defaults=True):
+    """A biller's window as it is written."""
+
+    calls: int
+    errors: int
+    timeouts: int
+    latency_us: int | str
+    latency_us2: int | str
+    bins: dict[int, int] = {}
+
+
+_encode: Final = msgspec.json.Encoder().encode
+_CALLS: Final = msgspec.json.Decoder(dict[str, _Calls])
+_TEXTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+
+
+class StoredMinutes(MutableMapping[int, Window]):
+    """Windows by minutes since the epoch, each read when it is asked for; `key` names what they were read from.
+
+    Raises UnreadableStateError for a window that `dump_minutes` cannot have written.
+    """
+
+    __slots__ = ("_key", "_read", "_texts")
+
+    def __init__(self, texts: dict[int, bytes], key: str) -> None:
+        self._texts = texts
+        self._read: dict[int, Window] = {}
+        self._key = key
+
+    def dump(self) -> bytes:
+        """What `dump_minutes` gives."""
+        texts = {**self._texts, **{minute: dump_window(window) for minute, window in self._read.items()}}
+        return _joined([(_minute_text(minute), texts[minute]) for minute in sorted(texts)])
+
+    def __getitem__(self, minute: int) -> Window:
+        window = self._read.get(minute)
+        if window is None:
+            text = self._texts[minute]
+            try:
+                window = self._read[minute] = load_window(text)
+            except (AttributeError, KeyError, TypeError, ValueError) as error:
+                raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
+            # Whoever has it may add to it: from now on the window says what is so.
+            del self._texts[minute]
+        return window
+
+    def __setitem__(self, minute: int, window: Window) -> None:
+        self._texts.pop(minute, None)
+        self._read[minute] = window
+
+    def __delitem__(self, minute: int) -> None:
+        if self._read.pop(minute, None) is None:
+            del self._texts[minute]
+
+    def __contains__(self, minute: object) -> bool:
+        return minute in self._texts or minute in self._read
+
+    def __iter__(self) -> Iterator[int]:
+        yield from [*self._texts, *self._read]
+
+    def __len__(self) -> int:
+        return len(self._texts) + len(self._read)
+
+    def __repr__(self) -> str:
+        return f"StoredMinutes({dict(self.items())})"
+
+
 def dump_window(window: Window) -> bytes:
     """One window."""
-    return orjson.dumps(_plain(window))
+    match window:
+        case CallWindow():
+            return _encode(
+                _Calls(
+                    window.calls,
+                    window.errors,
+                    window.timeouts,
+                    _whole(window.latency_us),
+                    _whole(window.latency_us2),
+                    dict(sorted(window.bins.items())),
+                )
+            )
+        case GaugeWindow():
+            return orjson.dumps(
+                {
+                    "events": window.events,
+                    "gauges": {
+                        slug: {
+                            "count": one.count,
+                            "sum_nano": _whole(one.sum_nano),
+                            "minimum": float(one.minimum),
+                            "maximum": float(one.maximum),
+                        }
+                        for slug, one in sorted(window.gauges.items())
+                    },
+                }
+            )
 
 
 def load_window(data: bytes | str) -> Window:
@@ -25,22 +124,29 @@ def load_window(data: bytes | str) -> Window:
 
 def dump_hours(windows: Mapping[int, Window]) -> bytes:
     """Windows by hours since the epoch."""
-    return orjson.dumps({hour_text(hour): _plain(windows[hour]) for hour in sorted(windows)})
+    return _joined([(hour_text(hour).encode(), dump_window(windows[hour])) for hour in sorted(windows)])
 
 
 def dump_minutes(windows: Mapping[int, Window]) -> bytes:
     """Windows by minutes since the epoch."""
-    return orjson.dumps({_minute_text(minute): _plain(windows[minute]) for minute in sorted(windows)})
+    if isinstance(windows, StoredMinutes):
+        return windows.dump()
+    return _joined([(_minute_text(minute), dump_window(windows[minute])) for minute in sorted(windows)])
 
 
 def load_hours(data: bytes | str) -> dict[int, Window]:
     """The inverse of `dump_hours`; KeyError, TypeError or ValueError for what it cannot have written."""
-    return {hour_of(text): _window(plain) for text, plain in orjson.loads(data).items()}
+    return {hour_of(text): window for text, window in _windows(data)}
 
 
 def load_minutes(data: bytes | str) -> dict[int, Window]:
     """The inverse of `dump_minutes`; KeyError, TypeError or ValueError for what it cannot have written."""
-    return {_minute_of(text): _window(plain) for text, plain in orjson.loads(data).items()}
+    return {_minute_of(text): window for text, window in _windows(data)}
+
+
+def stored_minutes(data: bytes, key: str) -> StoredMinutes:
+    """As `load_minutes`, but each window is looked at when it is asked for; ValueError for what is no JSON."""
+    return StoredMinutes({_minute_of(text): bytes(raw) for text, raw in _TEXTS.decode(data).items()}, key)
 
 
 @lru_cache(maxsize=16_384)
@@ -56,8 +162,8 @@ def hour_of(text: str) -> int:
 
 
 @lru_cache(maxsize=4_096)
-def _minute_text(minute: int) -> str:
-    return iso(minute * MINUTE_MS)
+def _minute_text(minute: int) -> bytes:
+    return iso(minute * MINUTE_MS).encode()
 
 
 @lru_cache(maxsize=4_096)
@@ -65,32 +171,21 @@ def _minute_of(text: str) -> int:
     return parse_ms(text) // MINUTE_MS
 
 
-def _plain(window: Window) -> dict[str, Any]:
-    match window:
-        case CallWindow():
-            plain: dict[str, Any] = {
-                "calls": window.calls,
-                "errors": window.errors,
-                "timeouts": window.timeouts,
-                "latency_us": _whole(window.latency_us),
-                "latency_us2": _whole(window.latency_us2),
-            }
-            if window.bins:
-                plain["bins"] = {str(key): window.bins[key] for key in sorted(window.bins)}
-            return plain
-        case GaugeWindow():
-            return {
-                "events": window.events,
-                "gauges": {
-                    slug: {
-                        "count": one.count,
-                        "sum_nano": _whole(one.sum_nano),
-                        "minimum": float(one.minimum),
-                        "maximum": float(one.maximum),
-                    }
-                    for slug, one in sorted(window.gauges.items())
-                },
-            }
+def _joined(texts: list[tuple[bytes, bytes]]) -> bytes:
+    return b"{%b}" % b",".join([b'"%b":%b' % pair for pair in texts])
+
+
+def _windows(data: bytes | str) -> Iterator[tuple[str, Window]]:
+    try:
+        found = _CALLS.decode(data)
+    except msgspec.DecodeError:
+        # Gauges, or nothing that can be read: the slow way tells them apart.
+        for text, plain in orjson.loads(data).items():
+            yield text, _window(plain)
+        return
+    for text, one in found.items():
+        sums = int(one.latency_us), int(one.latency_us2)
+        yield text, CallWindow(one.calls, one.errors, one.timeouts, *sums, one.bins)
 
 
 def _window(plain: dict[str, Any]) -> Window:

@@ -9,17 +9,17 @@ import os
 import sys
 import tempfile
 import time
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import faust
 import structlog
 from aiokafka.errors import KafkaError
 from faust.exceptions import ProducerSendError
 from faust.types import TP
-from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client import CollectorRegistry
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 import logs
@@ -28,25 +28,34 @@ from detection.errors import DependencyError, TidemarkError
 from detection.hours import SECOND_MS
 from settings import Settings
 from state.history import History
-from state.migrate import migrate
 from state.redis_store import RedisStore
-from stream import dead_letters
+from stream import dead_letters, health, restart
+from stream.announcing import ALERTS, THRESHOLDS, Announcer, Message
 from stream.buffer import CALLS, OBSERVATIONS
 from stream.cohorts import CohortRefresh
 from stream.dead_letters import DeadLetter
+from stream.health import Health
+from stream.liveness import Liveness, StalledError
+from stream.peek import Peeked, Place, peek
 from stream.pipeline import Pipeline
+from stream.placement import Placement
 from stream.relay import HistoryRelay
-from stream.transport import BatchTransport, PassThrough
+from stream.transport import BatchConsumer, BatchTransport, Committed, Fetched, PassThrough
 from stream.worker import Batch, Worker
 
 log = structlog.get_logger()
 
+_TOPICS = (CALLS, OBSERVATIONS)
 # Records of one poll: large enough that Faust's cost per event is nothing, small enough for a steady flow.
 _POLL_RECORDS = 20_000
 # Batches that wait in front of an agent.
 _WAITING_BATCHES = 8
 # How often a worker looks whether the cohorts are due.
 _COHORT_LOOK_SECONDS = 20
+# A broker that does not answer within this is not waited for: what was asked is then not known.
+_PEEK_SECONDS = 10.0
+# How long a worker that stands still may take to stop.
+_STOP_SECONDS = 10.0
 
 
 class WorkerApp(faust.App):
@@ -65,7 +74,7 @@ def create_app(settings: Settings) -> faust.App:
     """An app that is ready to start; connects to nothing yet."""
     app = _faust_app(settings)
     policy = settings.policy()
-    store = RedisStore.connect(settings.redis_url.get_secret_value(), policy)
+    store = RedisStore.connect(settings.redis_url.get_secret_value(), policy, replicas=settings.redis_replicas)
     history = History(settings.postgres_url.get_secret_value())
     registry = CollectorRegistry()
     instruments = metrics.instruments(registry)
@@ -80,6 +89,14 @@ def create_app(settings: Settings) -> faust.App:
         except (KafkaError, ProducerSendError) as error:
             raise DependencyError("kafka", f"a dead letter was not taken: {error!r}") from error
 
+    async def announce(messages: Sequence[Message]) -> None:
+        try:
+            sent = [await app.producer.send(one.topic, one.key, one.value, None, None, None) for one in messages]
+            for one in sent:
+                await one
+        except (KafkaError, ProducerSendError) as error:
+            raise DependencyError("kafka", f"an announcement was not taken: {error!r}") from error
+
     pipeline = Pipeline(
         store,
         policy,
@@ -89,18 +106,36 @@ def create_app(settings: Settings) -> faust.App:
         wall_ms=_wall_ms if settings.clock == "wall" else None,
         cached_subjects=settings.cached_subjects,
     )
+
+    async def look(offsets: Mapping[Place, int]) -> dict[Place, Peeked]:
+        return await peek(settings.kafka_brokers, offsets, within_seconds=_PEEK_SECONDS)
+
     worker = Worker(
         pipeline,
         store,
         HistoryRelay(store, history),
+        Announcer(store, announce),
         instruments,
+        placement=Placement(store, instruments, source=pipeline.source, peek=look, now_ms=_wall_ms),
         acknowledge=lambda event: event.ack(),
+        misplace=lambda: _consumer(app).misplace(),
         flush_events=settings.flush_events,
         dead_letter_share=settings.dead_letter_share,
     )
-    for topic in (CALLS, OBSERVATIONS):
+    for topic in _TOPICS:
         _add_agent(app, worker, topic, settings)
-    _add_tasks(app, worker, history, registry, settings)
+    instruments.stalls.inc(restart.restarts())
+    liveness = Liveness(
+        store,
+        look,
+        pipeline.source,
+        partitions=lambda: worker.partitions,
+        absorbed=lambda: worker.absorbed_batches,
+        is_held_back=lambda: worker.is_writing,
+        stall_seconds=settings.stall_seconds,
+    )
+    _add_tasks(app, worker, history, settings)
+    _add_health(app, Health(is_ready=lambda: worker.is_placed), liveness, registry, settings)
     cohorts = CohortRefresh(
         store, instruments, coverage=settings.coverage, every_seconds=settings.cohort_seconds, wall_ms=_wall_ms
     )
@@ -124,6 +159,8 @@ def run(settings: Settings) -> None:
         worker.execute_from_commandline()
     except SystemExit as stopped:
         reason = app.crash_reason
+        if isinstance(reason, StalledError):
+            restart.start_again()
         if isinstance(reason, TidemarkError):
             raise reason from None
         if stopped.code:
@@ -167,7 +204,8 @@ def _add_agent(app: faust.App, worker: Worker, name: str, settings: Settings) ->
     async def absorb(stream: Any) -> None:
         async for event in stream.noack().events():
             tp = event.message.tp
-            batch = Batch(tp.topic, tp.partition, event.value, event, end=app.consumer.highwater(tp))
+            fetched: Fetched = event.value
+            batch = Batch(tp.topic, tp.partition, fetched.records, event, end=app.consumer.highwater(tp))
             try:
                 await worker.absorb(batch, is_current=partial(_is_current, app, event))
             except Exception as error:
@@ -178,20 +216,17 @@ def _add_agent(app: faust.App, worker: Worker, name: str, settings: Settings) ->
                 raise
 
 
-def _add_tasks(
-    app: faust.App, worker: Worker, history: History, registry: CollectorRegistry, settings: Settings
-) -> None:
-    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
-    async def serve_metrics() -> None:
-        if settings.worker_http_port:
-            start_http_server(settings.worker_http_port, addr=settings.http_host, registry=registry)
-
+def _add_tasks(app: faust.App, worker: Worker, history: History, settings: Settings) -> None:
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def flush_regularly() -> None:
         while not app.should_stop:
             await app.sleep(settings.flush_seconds)
             await worker.flush()
             await worker.tick()
+            # At the top of an hour there is more to close than one slice of time: in between, events are written.
+            end = time.monotonic() + settings.flush_seconds
+            while worker.has_more_to_close and time.monotonic() < end and not app.should_stop:
+                await worker.tick()
 
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def carry_history() -> None:
@@ -199,11 +234,29 @@ def _add_tasks(
             retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
         ):
             with attempt:
-                await asyncio.to_thread(migrate, settings.postgres_url.get_secret_value())
+                await asyncio.to_thread(_migrate, settings.postgres_url.get_secret_value())
                 await history.open()
         while not app.should_stop:
             await app.sleep(settings.flush_seconds)
             await worker.carry_history()
+
+    # Of a series only its last threshold counts: the topic need not keep those before.
+    topics = [
+        app.topic(THRESHOLDS, partitions=settings.kafka_partitions, compacting=True, deleting=False),
+        app.topic(ALERTS, partitions=settings.kafka_partitions),
+    ]
+
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def announce() -> None:
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(KafkaError), wait=wait_random_exponential(max=5)
+        ):
+            with attempt:
+                for topic in topics:
+                    await topic.maybe_declare()
+        while not app.should_stop:
+            await app.sleep(settings.flush_seconds)
+            await worker.announce()
 
 
 def _add_cohorts(app: faust.App, cohorts: CohortRefresh, settings: Settings) -> None:
@@ -214,19 +267,60 @@ def _add_cohorts(app: faust.App, cohorts: CohortRefresh, settings: Settings) -> 
             await cohorts.refresh()
 
 
-def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None:
-    recovering: set[asyncio.Task[None]] = set()
+def _add_health(
+    app: faust.App, state: Health, liveness: Liveness, registry: CollectorRegistry, settings: Settings
+) -> None:
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def answer_http() -> None:
+        if settings.worker_http_port:
+            health.serve(state, registry, host=settings.http_host, port=settings.worker_http_port)
+        while not app.should_stop:
+            state.beat()
+            await app.sleep(1.0)
 
-    async def recover() -> None:
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def watch() -> None:
+        while not app.should_stop:
+            await app.sleep(settings.stall_seconds / 4)
+            try:
+                await liveness.look()
+            except StalledError as error:
+                log.error("worker.stalled", reason=str(error))  # noqa: TRY400  # it is no defect of ours
+                state.stalled = str(error)
+                restart.start_again_within(_STOP_SECONDS)
+                await app.crash(error)
+
+
+def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None:
+    searches: set[asyncio.Task[None]] = set()
+
+    async def place(committed: Committed) -> dict[Place, int] | None:
+        """Where to begin; None when the worker stops for what it found."""
+        try:
+            positions = await worker.place({one: committed[one] for one in committed if one[0] in _TOPICS})
+        except Exception as error:
+            # Without it nothing is read: a worker that only sends heartbeats must not look alive.
+            log.exception("placement.failed")
+            worker.abandon()
+            await app.crash(error)
+            return None
+        for search in searches:
+            search.cancel()
+        search = asyncio.create_task(find_unrelayed())
+        searches.add(search)
+        search.add_done_callback(searches.discard)
+        return positions
+
+    async def find_unrelayed() -> None:
         try:
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
             ):
                 with attempt:
-                    await worker.recover()
+                    await worker.find_unrelayed()
         except Exception as error:
-            # Without it nothing is absorbed: a worker that only sends heartbeats must not look alive.
             log.exception("recover.failed")
+            worker.abandon()
             await app.crash(error)
 
     @app.on_partitions_revoked.connect  # type: ignore[arg-type]  # mode declares receivers too narrowly
@@ -236,25 +330,37 @@ def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None
 
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # see above
     async def assigned(_app: Any, *partitions: Any, **_: Any) -> None:
-        worker.assign(_ours(*partitions))
-        task = asyncio.create_task(recover())
-        recovering.add(task)
-        task.add_done_callback(recovering.discard)
+        _consumer(app).place = place
+        if not _ours(*partitions):
+            worker.rest()
 
     @app.on_before_shutdown.connect  # type: ignore[arg-type]  # see above
     async def stopping(_app: Any, *_: Any, **__: Any) -> None:
         await worker.release([], within_seconds=settings.kafka_session_seconds / 2)
         await app.consumer.commit()
+        await worker.announce()
         await worker.carry_history()
 
 
 def _is_current(app: faust.App, event: Any) -> bool:
-    """Whether the batch was fetched since the last rebalance; an older one is fetched again from what is committed."""
-    return bool(event.message.generation_id == app.consumer_generation_id)
+    """Whether the batch was fetched since the last rebalance or loss; an older one is fetched again."""
+    is_of_this_generation = event.message.generation_id == app.consumer_generation_id
+    return bool(is_of_this_generation and event.value.placing == _consumer(app).placing)
+
+
+def _consumer(app: faust.App) -> BatchConsumer:
+    return cast("BatchConsumer", app.consumer)
+
+
+def _migrate(url: str) -> None:
+    # Here, because its libraries take a third of a second to load, which nothing at the start has to wait for.
+    from state.migrate import migrate  # noqa: PLC0415
+
+    migrate(url)
 
 
 def _ours(partitions: set[TP]) -> list[tuple[str, int]]:
-    return sorted((tp.topic, tp.partition) for tp in partitions if tp.topic in (CALLS, OBSERVATIONS))
+    return sorted((tp.topic, tp.partition) for tp in partitions if tp.topic in _TOPICS)
 
 
 def _wall_ms() -> int:

@@ -13,19 +13,34 @@ CALLS = "calls"
 OBSERVATIONS = "observations"
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Step:
-    """A state that is ready to be written, and how many windows that closes and learns, and events correct."""
+    """A state on its way to the store: how many events correct closed windows, and what was closed and learned of it.
+
+    `published_before` is the hour that it was published for before.
+    """
 
     state: SubjectState
     corrections: int
-    closed_windows: int
-    learned_windows: int
+    published_before: int
+    closed_windows: int = 0
+    learned_windows: int = 0
+    has_news: bool = False
+
+    def count_closed(self) -> None:
+        """Look at what was closed, before the write forgets it."""
+        state = self.state
+        hours = (*state.learned, *state.windows)
+        self.closed_windows = sum(self.published_before <= hour < state.published_hour for hour in hours)
+        self.learned_windows = len(state.learned)
+        self.has_news = bool(state.changed or state.transitions)
 
 
 @dataclass(slots=True)
 class Flushed:
     """What one flush did; `handles` are the batches that may now be acknowledged.
+
+    The outboxes of `learned` have windows for the history, those of `news` have something to announce.
 
     `events` counts by topic and by what became of them: accepted, late, replayed or dead. `corrections` counts those
     of the accepted that came after their window had closed.
@@ -41,6 +56,7 @@ class Flushed:
     closed_windows: int = 0
     learned_windows: int = 0
     learned: set[Subject] = field(default_factory=set)
+    news: set[Subject] = field(default_factory=set)
 
     def add(self, step: Step, arrived: Arrivals) -> None:
         """Count one subject's write."""
@@ -48,11 +64,17 @@ class Flushed:
         self.events[topic, "accepted"] += arrived.accepted
         self.events[topic, "late"] += arrived.late
         self.corrections[topic] += step.corrections
+        self.add_closed(step)
+
+    def add_closed(self, step: Step) -> None:
+        """Count what was closed and learned in one subject's write."""
         self.subjects += 1
         self.closed_windows += step.closed_windows
         self.learned_windows += step.learned_windows
         if step.learned_windows:
             self.learned.add(step.state.subject)
+        if step.has_news:
+            self.news.add(step.state.subject)
 
     def include(self, newer: Self) -> None:
         """Add what a buffer that was filled meanwhile has counted."""

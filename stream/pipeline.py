@@ -1,8 +1,8 @@
 """From batches of records to one atomic write per subject: absorb, flush, tick.
 
     absorb   decode a batch and keep its columns                       (no waiting, nothing is written)
-    flush    load → aggregate → learn → publish → compare-and-set      (then, and only then, offsets may be committed)
-    tick     publish for silent subjects what the clock has closed
+    flush    load → aggregate → close what is due → compare-and-set    (then, and only then, offsets may be committed)
+    tick     close what a flush left, and what the clock alone closes  (`stream.closing`)
 
 The events of a flush stay in memory, with their offsets, until every subject's write has succeeded. A subject whose
 write is refused was written by somebody else: it is loaded again, what it already has of these events is left out by
@@ -10,8 +10,7 @@ offset, and the rest is applied again. So a repeated record, a second owner and 
 """
 
 import asyncio
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,35 +18,40 @@ import numpy as np
 import structlog
 
 from detection.errors import ConflictError
-from detection.hours import HOUR_MS
-from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
+from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
 from detection.windows import size
-from state.store import Head, StateStore
+from state.store import StateStore
 from stream.aggregation import Calls, aggregate, aggregate_observations
-from stream.buffer import CALLS, Buffer, Flushed, Step
+from stream.buffer import Buffer, Flushed, Step
+from stream.closing import Closing
 from stream.dead_letters import DeadLetter, of_crowded, of_late_calls, of_late_observations, of_rejected
 from stream.decoding import ObservedAt, Record, decode_calls, decode_observations
+from stream.states import States
 
 log = structlog.get_logger()
 
 # Identities kept by number; all are forgotten, between two flushes, before a flood of invented ids fills the memory.
 _KNOWN_SUBJECTS = 1_000_000
 _ATTEMPTS = 50
-_FIRST_PLACE = f"{CALLS}/0"
-_PAGE = 1000
+# Subjects of one write, and writes at a time: while the store works on one, the next is computed.
+_PART = 1000
+_PARTS_AT_ONCE = 2
+# Subjects that one flush closes in passing. More than that are due at the top of an hour: they wait for the ticks.
+_CLOSED_IN_PASSING = 2000
+# But not for ever: what has so many windows open is closed at once, or a fast replay would pile them up.
+_MOST_WINDOWS = 8
 
 SendDeadLetters = Callable[[Sequence[DeadLetter]], Awaitable[None]]
 ClockMs = Callable[[], int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Fold:
+class _Counted:
     """What the events of a flush come to, before anything of it is written."""
 
     arrivals: dict[Subject, Arrivals]
-    steps: dict[Subject, Step]
     letters: list[DeadLetter]
     crowded: list[Subject]
 
@@ -75,20 +79,26 @@ class Pipeline:
         self._future_ms = future_ms
         self._send_dead_letters = send_dead_letters
         self._wall_ms = wall_ms
-        self._cached_subjects = cached_subjects
         self._buffer = Buffer()
         self._absorbed: dict[str, int] = {}
         self._sources: list[str] = []
         self._subjects: list[Subject] = []
         self._codes: dict[str, int] = {}
-        self._cache: OrderedDict[Subject, SubjectState] = OrderedDict()
+        self._states = States(store, policy, limit=cached_subjects)
+        self._closing = Closing(store, self._states, policy)
+        # How often each topic was made anew: the owner of the pipeline says so.
+        self.lives: Mapping[str, int] = {}
         self._flushing = asyncio.Lock()
         self._newest_ms = -1
-        self._ticked_hour = -1
+
+    def verify_with(self, verify: Callable[[], Awaitable[None]]) -> None:
+        """Await this after each load; what it raises keeps what was loaded from being written back."""
+        self._states.verify = verify
 
     def source(self, topic: str, partition: int) -> str:
-        """How stored offsets name the partition of a topic of this log."""
-        return f"{self._log_id}/{topic}/{partition}"
+        """How stored offsets name the partition of a topic, in the life of the log that is read now."""
+        life = self.lives.get(topic)
+        return f"{self._log_id}.{life}/{topic}/{partition}" if life else f"{self._log_id}/{topic}/{partition}"
 
     @property
     def buffered(self) -> int:
@@ -144,9 +154,9 @@ class Pipeline:
         for topic, partition in partitions:
             self._absorbed.pop(self.source(topic, partition), None)
         # Their subjects may be written by somebody else from now on; a compare-and-set would find out, but later.
-        self._cache.clear()
+        self._states.clear()
         # What this worker gets instead may have silent subjects that nobody has published for.
-        self._ticked_hour = -1
+        self._closing.forget()
 
     def forget(self) -> None:
         """Drop what is in memory: its partitions go before it could be written, and their next owner reads it again."""
@@ -159,7 +169,7 @@ class Pipeline:
             try:
                 await self._write(buffer)
             except BaseException:
-                self._cache.clear()
+                self._states.clear()
                 self._restore(buffer)
                 raise
             if len(self._subjects) > _KNOWN_SUBJECTS and not self._buffer.parts:
@@ -220,66 +230,54 @@ class Pipeline:
         subjects += dict.fromkeys(one.observed.subject for _, one in observed)
         if not subjects:
             return set()
-        states = await self._take(subjects)
-        # In a thread, so that heartbeats and batches go on while a long replay is folded.
-        fold = await asyncio.to_thread(self._fold, calls, observed, states, clock_ms)
-        if fold.letters:
-            await self._send_dead_letters(fold.letters)
-        steps, arrivals = fold.steps, fold.arrivals
-        refused = set(await self._store.save([step.state for step in steps.values()]))
-        for subject, step in steps.items():
-            if subject not in refused:
-                self._keep(step.state)
-                flushed.add(step, arrivals[subject])
-        flushed.crowded += sum(subject not in refused for subject in fold.crowded)
+        states = await self._states.take(subjects)
+        # In a thread, so that heartbeats and batches go on meanwhile.
+        counted = await asyncio.to_thread(self._count, calls, observed, states)
+        if counted.letters:
+            await self._send_dead_letters(counted.letters)
+        arrived = list(counted.arrivals.items())
+        refused = await self._states.confirm([state for one, state in states.items() if one not in counted.arrivals])
+        in_passing = _CLOSED_IN_PASSING
+
+        async def write(part: Sequence[tuple[Subject, Arrivals]]) -> None:
+            nonlocal in_passing
+            steps = [_absorbed(states.get(subject) or SubjectState(subject), arrivals) for subject, arrivals in part]
+            for step in steps:
+                step.state.pass_empty_hours(self._policy)
+            due = [step.state for step in steps if step.state.is_due(clock_ms, self._policy)]
+            passing = [state for at, state in enumerate(due) if at < in_passing or len(state.windows) >= _MOST_WINDOWS]
+            in_passing -= len(passing)
+            self._put_off(due, passing)
+            refused.update(await self._states.close(passing, clock_ms))
+            for step in steps:
+                step.count_closed()
+            refused.update(await self._states.save([step.state for step in steps if step.state.subject not in refused]))
+            for step, (subject, arrivals) in zip(steps, part, strict=True):
+                if subject not in refused:
+                    flushed.add(step, arrivals)
+
+        await _each_part(arrived, write)
+        flushed.crowded += sum(subject not in refused for subject in counted.crowded)
         return refused
 
-    def _fold(
-        self,
-        calls: Calls,
-        observed: Sequence[tuple[str, ObservedAt]],
-        states: dict[Subject, SubjectState],
-        clock_ms: int,
-    ) -> _Fold:
-        """Everything of a flush that is computed and not waited for."""
+    def _put_off(self, due: Sequence[SubjectState], passing: Sequence[SubjectState]) -> None:
+        """Leave those that are not closed in passing to the ticks: said in the state, in case we do not live to it."""
+        closed = {state.subject for state in passing}
+        put_off = [state for state in due if state.subject not in closed]
+        for state in put_off:
+            state.is_outdated = True
+        self._closing.add(state.subject for state in put_off)
+
+    def _count(
+        self, calls: Calls, observed: Sequence[tuple[str, ObservedAt]], states: dict[Subject, SubjectState]
+    ) -> _Counted:
         counted = aggregate(calls, states, self._policy)
         gauged = aggregate_observations(observed, states, self._policy)
-        arrivals = {**counted.arrivals, **gauged.arrivals}
-        return _Fold(
-            arrivals=arrivals,
-            steps={subject: self._step(subject, states, one, clock_ms) for subject, one in arrivals.items()},
+        return _Counted(
+            arrivals={**counted.arrivals, **gauged.arrivals},
             letters=of_late_calls(counted.late) + of_late_observations(gauged.late) + of_crowded(gauged.crowded),
             crowded=[one.observed.subject for one in gauged.crowded],
         )
-
-    def _step(self, subject: Subject, states: dict[Subject, SubjectState], arrived: Arrivals, clock_ms: int) -> Step:
-        state = states.get(subject) or SubjectState(subject)
-        published_before = state.published_hour
-        corrections = sum(size(one) for hour, one in arrived.windows.items() if hour < published_before)
-        state.absorb(arrived)
-        state.learn(self._policy)
-        state.publish(clock_ms, self._policy)
-        closed = sum(published_before <= hour < state.published_hour for hour in (*state.learned, *state.windows))
-        return Step(state, corrections, closed, len(state.learned))
-
-    async def _take(self, subjects: Sequence[Subject]) -> dict[Subject, SubjectState]:
-        """The subjects' states, out of the cache: they go back when they are written."""
-        states = {}
-        missing = []
-        for subject in subjects:
-            state = self._cache.pop(subject, None)
-            if state is None:
-                missing.append(subject)
-            else:
-                states[subject] = state
-        for at in range(0, len(missing), _PAGE):
-            states.update(await self._store.load(missing[at : at + _PAGE]))
-        return states
-
-    def _keep(self, state: SubjectState) -> None:
-        self._cache[state.subject] = state
-        if len(self._cache) > self._cached_subjects:
-            self._cache.popitem(last=False)
 
     def _calls(self, buffer: Buffer) -> Calls:
         codes = self._codes
@@ -316,65 +314,41 @@ class Pipeline:
             self._sources.append(source)
         return self._sources.index(source)
 
-    async def tick(self, places: set[str]) -> int:
-        """Publish what the clock has closed for the silent subjects of these places; how many.
+    @property
+    def has_more_to_close(self) -> bool:
+        """Whether another tick would find something to do at once."""
+        return self._closing.has_more
+
+    async def tick(self, places: set[str]) -> Flushed:
+        """Close, for a slice of time, what is due of the subjects of these places; what was done.
 
         A place is a topic's partition, `calls/3`: a subject belongs to the worker that owns one its events came from,
         in whichever life of the log. One that was only trained belongs to whoever owns the first partition of calls.
         """
         async with self._flushing:
-            clock_ms = await self._clock_ms()
-            hour = self._policy.closed_before(clock_ms)
-            if hour <= self._ticked_hour:
-                return 0
-            published = 0
-            after = ""
-            while page := await self._store.subjects(after=after, limit=_PAGE):
-                after = str(page[-1])
-                behind = [
-                    head.subject
-                    for head in await self._store.heads(page)
-                    if is_owned(head, places) and _is_behind(head, hour)
-                ]
-                published += await self._publish(behind, clock_ms)
-            self._ticked_hour = hour
-            return published
-
-    async def _publish(self, subjects: Sequence[Subject], clock_ms: int) -> int:
-        published = 0
-        for _ in range(_ATTEMPTS):
-            if not subjects:
-                break
-            try:
-                states = list((await self._take(subjects)).values())
-                changed = [state for state in states if state.publish(clock_ms, self._policy)]
-                refused = set(await self._store.save(changed))
-            except BaseException:
-                self._cache.clear()
-                raise
-            for state in states:
-                if state.subject not in refused:
-                    self._keep(state)
-            published += len(changed) - len(refused)
-            # Trained meanwhile, or written by the owner of another of its partitions: once more on top of that.
-            subjects = sorted(refused)
-        return published
+            return await self._closing.work(places, await self._clock_ms())
 
 
-def is_owned(head: Head, places: set[str]) -> bool:
-    """Whether the subject's events come from one of these places."""
-    if not head.offsets:
-        return _FIRST_PLACE in places
-    return any(place_of(source) in places for source in head.offsets)
+def _absorbed(state: SubjectState, arrived: Arrivals) -> Step:
+    published_before = state.published_hour
+    corrections = sum(size(one) for hour, one in arrived.windows.items() if hour < published_before)
+    state.absorb(arrived)
+    return Step(state, corrections, published_before)
 
 
-def place_of(source: str) -> str:
-    """Topic and partition of a source, whatever its log was called: `calls/3` of `kafka/calls/3`."""
-    return source.partition("/")[2]
+async def _each_part(
+    items: Sequence[tuple[Subject, Arrivals]], work: Callable[[Sequence[tuple[Subject, Arrivals]]], Awaitable[None]]
+) -> None:
+    """Work on the items part by part, some at a time; the first failure ends all of it, and is raised as it is."""
+    parts = iter([items[at : at + _PART] for at in range(0, len(items), _PART)])
 
+    async def work_off() -> None:
+        for part in parts:
+            await work(part)
 
-def _is_behind(head: Head, hour: int) -> bool:
-    if head.watermark_ms < 0:
-        # Only trained: its model knows until when it is published, and it is not read for that.
-        return head.published_hour < hour
-    return head.published_hour < min(hour, head.watermark_ms // HOUR_MS + PUBLISHED_SILENCE_HOURS)
+    try:
+        async with asyncio.TaskGroup() as group:
+            for _ in range(_PARTS_AT_ONCE):
+                group.create_task(work_off())
+    except BaseExceptionGroup as failures:
+        raise failures.exceptions[0] from None

@@ -9,32 +9,99 @@ Traps of faust-streaming 0.15 that this module works around:
   exactly one record (offset 0) leaves a gap that is never closed: commits then stop for good. Batches are flushed and
   acknowledged in order here, so the newest acknowledged offset is the one to commit.
 - Two records at the same offset are one event, a batch's message therefore has the offset of its *last* record.
+- After a rebalance Faust seeks to what is committed. Where reading really begins is asked of `placing`, before the next
+  fetch and by the only coroutine that fetches: no record can come from a position that was not decided.
 """
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import faust
+from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
+
+Offsets = Mapping[tuple[str, int], int]
+Committed = Mapping[tuple[str, int], int | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Fetched:
+    """Records of one partition, oldest first; `placing` counts the decisions about positions up to their fetch."""
+
+    records: list[Any]
+    placing: int
+
+
+# How long a consumer that does not know where to read waits before it asks again.
+_MISPLACED_SECONDS = 0.05
 
 
 class BatchConsumer(driver.Consumer):
     """A consumer whose messages hold a list of records of one partition."""
 
+    # Where to read, given what is committed of the assigned partitions; None when that will never be known.
+    place: Callable[[Committed], Awaitable[Offsets | None]] | None = None
+    placing = 0
+    _is_placed = False
+    _seeks = 0
+
+    def misplace(self) -> None:
+        """Ask again where to read, before the next fetch; what was fetched before is not current any more."""
+        self._is_placed = False
+        self.placing += 1
+
+    async def perform_seek(self) -> None:
+        """As in Faust, to what is committed; then `place` is asked, before anything is fetched from there."""
+        self.misplace()
+        self._seeks += 1
+        try:
+            await super().perform_seek()
+        finally:
+            self._seeks -= 1
+            self.misplace()
+
+    async def _find_place(self) -> None:
+        """Seek to where `place` says; still misplaced afterwards where it cannot say, or a rebalance was faster."""
+        placing = self.placing
+        assigned = {(tp.topic, tp.partition): tp for tp in self.assignment()}
+        if self._seeks or not assigned or self.place is None:
+            await self.sleep(_MISPLACED_SECONDS)
+            return
+        offsets = await self.place({place: self._committed_offset[tp] for place, tp in assigned.items()})
+        if offsets is None:
+            await self.sleep(_MISPLACED_SECONDS)
+            return
+        if placing != self.placing or not self.flow_active:
+            return
+        try:
+            await self.seek_wait({tp: offsets[place] for place, tp in assigned.items() if place in offsets})
+        except IllegalStateError:
+            # The partition went while its position was found: the rebalance has all of them placed anew.
+            return
+        self._is_placed = placing == self.placing
+
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust's signature
         """One message for each partition of a poll; its value is the list of aiokafka records, oldest first."""
+        if self.flow_active and not self._is_placed:
+            await self._find_place()
+            if not self._is_placed:
+                return
         records, active_or_none = await self._wait_next_records(timeout)
         active = active_or_none or ()
         generation = self.app.consumer_generation_id
         if not records or self.should_stop:
+            return
+        if not self._is_placed:
+            # These come from before the seek that is now due, and are fetched again after it.
             return
         if not self.flow_active:
             # As in Faust: what was fetched while the flow was suspended is fetched again from what is committed.
             await self.perform_seek()
             return
         for tp, fetched in records.items():
-            if not self._is_flowing(generation):
+            if not (self._is_flowing(generation) and self._is_placed):
                 return
             if fetched and (tp in active or tp in self._buffered_partitions):
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
@@ -54,7 +121,7 @@ class BatchConsumer(driver.Consumer):
             last.timestamp_type,
             None,
             None,
-            fetched,  # type: ignore[arg-type]  # a list of records is the point: `PassThrough` hands it on
+            Fetched(fetched, self.placing),  # type: ignore[arg-type]  # many records are the point
             None,
             None,
             None,

@@ -2,27 +2,32 @@
 
 The order that keeps every event exactly once:
 
-    absorb → dead letters acknowledged by the broker → states written, each with its offsets → events acknowledged
-    → offsets committed to Kafka (by Faust, some time later)
+    absorb → dead letters acknowledged by the broker → states written, each with its offsets → progress written
+    → events acknowledged → offsets committed to Kafka (by Faust, some time later)
 
-A crash between any two of these repeats work whose effect is already there, and loses nothing.
+A crash between any two of these repeats work whose effect is already there, and loses nothing. A store that loses what
+it had acknowledged takes the progress back with it: then what is in memory is dropped, and reading begins again there.
 """
 
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
-from detection.errors import DependencyError, LogRecreatedError, RejectingEverythingError
+from detection.errors import DependencyError, RejectingEverythingError
 from metrics import Instruments
-from state.store import StateStore
+from state.store import Reached, StateStore, is_owned
+from stream.announcing import Announcer
 from stream.buffer import CALLS, OBSERVATIONS, Flushed
-from stream.pipeline import Pipeline, is_owned
+from stream.peek import Place
+from stream.pipeline import Pipeline
+from stream.placement import Placement
+from stream.progress import LostWritesError, Progress, reached_after
 from stream.relay import HistoryRelay
 
 log = structlog.get_logger()
@@ -43,58 +48,142 @@ class Batch:
     end: int
 
 
-class Worker:
-    """One consumer's share of the stream; `acknowledge` is called with each event whose write is done."""
+@dataclass(frozen=True, slots=True)
+class _Taken:
+    """A batch on its way to the store: what to acknowledge when it is there, and how far its source then is."""
 
-    def __init__(
+    handle: Any
+    place: Place
+    reached: Reached
+
+
+class Worker:
+    """One consumer's share of the stream; `acknowledge` is called with each event whose write is done.
+
+    `misplace` makes the consumer ask `place` where to read, before it fetches anything more.
+    """
+
+    def __init__(  # noqa: PLR0913  # the one place where all of a worker's parts meet
         self,
         pipeline: Pipeline,
         store: StateStore,
         relay: HistoryRelay,
+        announcer: Announcer,
         instruments: Instruments,
         *,
+        placement: Placement,
         acknowledge: Callable[[Any], None],
+        misplace: Callable[[], None],
         flush_events: int,
         dead_letter_share: float,
     ) -> None:
         self._pipeline = pipeline
         self._store = store
         self._relay = relay
+        self._announcer = announcer
         self._instruments = instruments
+        self._placement = placement
         self._acknowledge = acknowledge
+        self._misplace = misplace
         self._flush_events = flush_events
         self._dead_letter_share = dead_letter_share
-        self._partitions: set[tuple[str, int]] = set()
+        self._progress = Progress(store)
+        pipeline.verify_with(self._progress.verify)
+        self._partitions: set[Place] = set()
+        self._next: dict[Place, int] = {}
+        self._is_placed = False
         self._is_abandoned = False
-        self._reached: dict[str, int] = {}
-        self._recovered = asyncio.Event()
+        self._written_events = 0
+        # One flush, tick or placement at a time: a position is never decided under a write that follows on another one.
+        self._writing = asyncio.Lock()
         self._judged: deque[tuple[int, int]] = deque()
+        self.absorbed_batches = 0
+        instruments.buffered_events.set_function(lambda: self.in_memory)
+
+    @property
+    def in_memory(self) -> int:
+        """Events absorbed whose write is not done, those being written among them."""
+        return self._pipeline.buffered + self._written_events
+
+    @property
+    def is_writing(self) -> bool:
+        """Whether a write, or the decision where to read, is under way: slow perhaps, but no standstill."""
+        return self._writing.locked()
+
+    @property
+    def is_placed(self) -> bool:
+        """Whether it is decided where to read, and so reading."""
+        return self._is_placed
+
+    @property
+    def has_more_to_close(self) -> bool:
+        """Whether another tick would find something to do at once."""
+        return self._is_placed and not self._is_abandoned and self._pipeline.has_more_to_close
+
+    @property
+    def partitions(self) -> frozenset[Place]:
+        """What this worker reads."""
+        return frozenset(self._partitions)
+
+    async def place(self, committed: Mapping[Place, int | None]) -> dict[Place, int]:
+        """These partitions are this worker's now: where to read each, once the store answers.
+
+        Raises LogRecreatedError. What was absorbed and not written before is read again.
+        """
+        positions: dict[Place, int] = {}
+        async for attempt in AsyncRetrying(
+            retry=retry_if_exception_type(DependencyError),
+            wait=wait_random_exponential(multiplier=0.1, max=5),
+            before_sleep=_say_what_is_away("placement.postponed"),
+        ):
+            with attempt:
+                async with self._writing:
+                    positions = await self._place(committed)
+        return positions
+
+    async def _place(self, committed: Mapping[Place, int | None]) -> dict[Place, int]:
+        self._doubt()
+        self._pipeline.lives = {topic: one.life for topic, one in (await self._store.log_lives()).items()}
+        placed = await self._placement.place(committed)
+        self._progress.begin(placed.known)
+        self._partitions = set(committed)
+        self._next = dict(placed.positions)
+        self._is_placed = True
+        log.info("placed", partitions=len(self._partitions))
+        return placed.positions
+
+    def _doubt(self) -> None:
+        """Drop what is in memory, and know nothing of where it lies."""
+        self._is_placed = False
+        self._progress.doubt()
+        self._progress.begin({})
+        self._next = {}
+        self._pipeline.forget()
+        self._pipeline.release(sorted(self._partitions))
 
     async def absorb(self, batch: Batch, *, is_current: Callable[[], bool]) -> None:
         """Take one batch; returns late while a full buffer is being written, which is what holds the consumer back."""
-        await self._recovered.wait()
-        # Waiting may have outlived a rebalance, after which the consumer begins again at what is committed. Taking the
-        # old batch now would make the offsets before it look as if they had been seen.
         if not is_current():
             return
         topic, partition, records = batch.topic, batch.partition, batch.records
-        self._check_log(topic, partition, batch.end)
+        place = (topic, partition)
+        if records[0].offset < self._next.get(place, 0):
+            # Nobody asked for that: the consumer was set back by the broker, for which a topic made anew is one reason.
+            log.warning("consumer.went_back", topic=topic, partition=partition, offset=records[0].offset)
+            self._begin_again()
+            return
+        if batch.end < self._next.get(place, 0):
+            raise await self._placement.recreated(
+                place, f"ends at offset {batch.end}, but was already read up to {self._next[place]}"
+            )
+        self._next[place] = records[-1].offset + 1
+        self.absorbed_batches += 1
         take = self._pipeline.absorb_observations if topic == OBSERVATIONS else self._pipeline.absorb_calls
-        taken, refused = take(topic, partition, records, batch.handle)
+        taken, refused = take(topic, partition, records, _Taken(batch.handle, place, reached_after(records[-1])))
         self._instruments.consumer_lag.labels(topic, partition).set(max(batch.end - records[-1].offset - 1, 0))
         self._judge(taken, refused)
-        if self._pipeline.buffered >= self._flush_events:
+        if self.in_memory >= self._flush_events:
             await self.flush()
-
-    def _check_log(self, topic: str, partition: int, end: int) -> None:
-        """A topic that was deleted and made anew begins at 0 again: its events would all pass for replayed ones."""
-        source = self._pipeline.source(topic, partition)
-        reached = max(self._reached.get(source, 0), self._pipeline.absorbed(source))
-        if end < reached:
-            raise LogRecreatedError(
-                f"{topic}/{partition} ends at offset {end}, but was already read up to {reached}: the topic was made "
-                "anew. Stop the workers, set TIDEMARK_KAFKA_LOG_ID to a new name, and start them"
-            )
 
     def _judge(self, taken: int, refused: int) -> None:
         self._judged.append((taken + refused, refused))
@@ -115,20 +204,63 @@ class Worker:
         """Write what was absorbed, waiting for a store that is away, then acknowledge it."""
         if self._is_abandoned:
             return
-        started = time.perf_counter()
+        async with self._writing:
+            started = time.perf_counter()
+            try:
+                flushed = await self._write()
+                await self._advance(flushed)
+            except LostWritesError as error:
+                self._lose(error)
+                return
+            for taken in flushed.handles:
+                self._acknowledge(taken.handle)
+        self._relay.add(flushed.learned)
+        self._announcer.add(flushed.news)
+        if flushed.handles:
+            self._count(flushed, time.perf_counter() - started)
+
+    async def _write(self) -> Flushed:
         flushed = Flushed()
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(DependencyError),
+                wait=wait_random_exponential(multiplier=0.1, max=5),
+                before_sleep=_say_what_is_away("flush.postponed"),
+            ):
+                with attempt:
+                    self._progress.start_flush()
+                    # The pipeline takes them out of its buffer, and puts them back when it could not write.
+                    self._written_events = self._pipeline.buffered
+                    try:
+                        flushed = await self._pipeline.flush()
+                    finally:
+                        self._written_events = 0
+        finally:
+            self._written_events = 0
+        return flushed
+
+    async def _advance(self, flushed: Flushed) -> None:
+        """Say in the store what is written, and hear from it whether all that was written before still is."""
+        reached: dict[str, Reached] = {}
+        for taken in flushed.handles:
+            reached[self._pipeline.source(*taken.place)] = taken.reached
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type(DependencyError),
             wait=wait_random_exponential(multiplier=0.1, max=5),
-            before_sleep=_say_what_is_away,
+            before_sleep=_say_what_is_away("progress.postponed"),
         ):
             with attempt:
-                flushed = await self._pipeline.flush()
-        for handle in flushed.handles:
-            self._acknowledge(handle)
-        self._relay.add(flushed.learned)
-        if flushed.handles:
-            self._count(flushed, time.perf_counter() - started)
+                await self._progress.advance(reached)
+
+    def _lose(self, error: LostWritesError) -> None:
+        log.error("store.lost_writes", reason=str(error))
+        self._instruments.store_losses.inc()
+        self._begin_again()
+
+    def _begin_again(self) -> None:
+        """Drop what is in memory, and read again from where the store is."""
+        self._doubt()
+        self._misplace()
 
     def _count(self, flushed: Flushed, seconds: float) -> None:
         instruments = self._instruments
@@ -147,12 +279,20 @@ class Worker:
 
     async def tick(self) -> None:
         """Publish what the clock has closed for silent subjects; what is away is waited for by the next tick."""
-        if not self._recovered.is_set():
+        if not self._is_placed or self._is_abandoned:
             return
-        try:
-            await self._pipeline.tick(self._places())
-        except DependencyError as error:
-            log.warning("tick.postponed", dependency=error.dependency, reason=error.reason)
+        async with self._writing:
+            self._progress.start_flush()
+            try:
+                closed = await self._pipeline.tick(self._places())
+                self._relay.add(closed.learned)
+                self._announcer.add(closed.news)
+                self._instruments.windows_learned.inc(closed.learned_windows)
+                self._instruments.windows_closed.inc(closed.closed_windows)
+            except DependencyError as error:
+                log.warning("tick.postponed", dependency=error.dependency, reason=error.reason)
+            except LostWritesError as error:
+                self._lose(error)
 
     async def carry_history(self) -> None:
         """Carry learned windows to the history; what is away is waited for by the next call."""
@@ -162,45 +302,52 @@ class Worker:
             log.warning("history.postponed", dependency=error.dependency, reason=error.reason)
         self._instruments.history_pending.set(self._relay.pending)
 
-    async def release(self, partitions: Sequence[tuple[str, int]], *, within_seconds: float) -> None:
+    async def announce(self) -> None:
+        """Tell what was published, and which alerts went up or down; what is away is waited for by the next call."""
+        try:
+            await self._announcer.drain()
+        except DependencyError as error:
+            log.warning("announcing.postponed", dependency=error.dependency, reason=error.reason)
+        self._instruments.announcements_pending.set(self._announcer.pending)
+
+    async def release(self, partitions: Sequence[Place], *, within_seconds: float) -> None:
         """Write what is still in memory before the partitions go; what cannot be written in time is read again."""
         try:
             async with asyncio.timeout(within_seconds):
                 await self.flush()
         except TimeoutError:
-            log.warning("release.unwritten", events=self._pipeline.buffered)
-            self._pipeline.forget()
-        self._pipeline.release(partitions)
-        self._partitions.difference_update(partitions)
+            log.warning("release.unwritten", events=self.in_memory)
+            self._doubt()
+        if partitions:
+            self._doubt()
+            self._partitions.difference_update(partitions)
+
+    def rest(self) -> None:
+        """Nothing is assigned to this worker, so nothing has to be decided."""
+        self._partitions.clear()
+        self._is_placed = True
 
     def abandon(self) -> None:
         """Write and acknowledge nothing more: what is in memory may be what the worker stops for."""
         self._pipeline.forget()
         self._is_abandoned = True
 
-    def assign(self, partitions: Sequence[tuple[str, int]]) -> None:
-        """These partitions are this worker's now; nothing is absorbed before `recover` has looked at their subjects."""
-        self._recovered.clear()
-        self._pipeline.release(partitions)
-        self._partitions = set(partitions)
-
-    async def recover(self) -> None:
-        """Find, among all subjects, those of the assigned partitions that have windows the history lacks."""
-        reached: dict[str, int] = {}
+    async def find_unrelayed(self) -> None:
+        """Find, among all subjects, those of this worker's partitions that have windows the history lacks."""
         places = self._places()
         after = ""
         while page := await self._store.subjects(after=after, limit=_PAGE):
             after = str(page[-1])
-            for head in await self._store.heads(page):
-                for source, offset in head.offsets.items():
-                    reached[source] = max(reached.get(source, 0), offset)
-                if head.unrelayed and is_owned(head, places):
-                    self._relay.add([head.subject])
-        self._reached = reached
-        self._recovered.set()
-        log.info("recovered", partitions=len(self._partitions), unrelayed_subjects=self._relay.pending)
+            heads = await self._store.heads(page)
+            waiting = [head.subject for head in heads if head.unrelayed and is_owned(head, places)]
+            self._relay.add(waiting)
+            self._announcer.add(waiting)
+        log.info("recovered", partitions=len(places), unrelayed_subjects=self._relay.pending)
 
 
-def _say_what_is_away(attempt: RetryCallState) -> None:
-    error = attempt.outcome.exception() if attempt.outcome else None
-    log.warning("flush.postponed", attempt=attempt.attempt_number, reason=str(error))
+def _say_what_is_away(event: str) -> Callable[[RetryCallState], None]:
+    def say(attempt: RetryCallState) -> None:
+        error = attempt.outcome.exception() if attempt.outcome else None
+        log.warning(event, attempt=attempt.attempt_number, reason=str(error))
+
+    return say

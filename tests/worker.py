@@ -6,11 +6,12 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import orjson
 from redis.asyncio import Redis
 
 from detection.hours import HOUR_MS, parse_ms
@@ -28,9 +29,15 @@ Hashes = dict[str, dict[str, str]]
 
 
 class WorkerProcess:
-    """`tidemark worker` with the given environment; stopped, or killed, at the end of the block."""
+    """`tidemark worker` with the given environment; stopped, or killed, at the end of the block.
 
-    def __init__(self, environment: Mapping[str, str], log: Path) -> None:
+    `command` is what Python is told to run instead.
+    """
+
+    def __init__(
+        self, environment: Mapping[str, str], log: Path, command: Sequence[str] = ("-m", "cli.main", "worker")
+    ) -> None:
+        self._command = command
         self._environment = {**os.environ, **environment}
         self._log = log
         self._process: subprocess.Popen[bytes] | None = None
@@ -38,7 +45,7 @@ class WorkerProcess:
     def start(self) -> None:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "cli.main", "worker"], env=self._environment, cwd=ROOT, stdout=log, stderr=log
+                [sys.executable, *self._command], env=self._environment, cwd=ROOT, stdout=log, stderr=log
             )
 
     def kill(self) -> None:
@@ -86,10 +93,11 @@ async def hashes(redis: "Redis", *, without: frozenset[str] = frozenset()) -> Ha
     """Every hash of the schema, without the fields that are named.
 
     The cohorts are left out: they are what was published of all series at some moment, not what events have come to.
+    So are the progress and the lives of the log, which say where events came from.
     """
     found: Hashes = {}
     async for key in redis.scan_iter(match=keys.PATTERN, count=1000):
-        if text(key) != keys.COHORTS and await redis.type(key) == b"hash":
+        if text(key) not in (keys.COHORTS, keys.PROGRESS, keys.LOG) and await redis.type(key) == b"hash":
             fields = {text(name): text(value) for name, value in (await redis.hgetall(key)).items()}
             found[text(key)] = {name: value for name, value in fields.items() if name not in without}
     return found
@@ -113,5 +121,9 @@ async def unsettled(redis: "Redis", events: int, policy: Policy) -> str:
         published = parse_ms(fields["published_hour"]) // HOUR_MS
         if published < min(hour, last):
             return f"{name} is published for hour {published}, not yet for {min(hour, last)}"
+        settled = policy.learned_before(int(fields["watermark_ms"]))
+        waiting = [start for start in orjson.loads(fields["windows"]) if parse_ms(start) // HOUR_MS < settled]
+        if waiting or fields["is_outdated"] == "true":
+            return f"{name} has windows to learn, {waiting}, or was corrected"
     outboxes = [name for name in stored if name.endswith("_outbox")]
     return f"windows wait in {outboxes}" if outboxes else ""

@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import pytest
 
+from detection.alerts import Transition
 from detection.catalogue import ERROR_RATE
 from detection.challengers.selection import Selection
 from detection.errors import UnreadableStateError
@@ -18,7 +19,6 @@ from detection.windows import CallWindow
 from state.keys import CLOCK, models_key, outbox_key, series_key, subject_key
 from state.memory_store import MemoryStore
 from state.redis_store import RedisStore
-from state.series_codec import for_reading
 from state.store import StateStore
 from tests.contract.states import (
     FIRST_HOUR,
@@ -64,12 +64,7 @@ async def drop_field(store: Store, key: str, name: str) -> None:
 def facts(state: SubjectState) -> dict[str, object]:
     """Everything of a state that two of them can be compared by."""
     plain = {name: getattr(state, name) for name in SubjectState.__slots__}
-    return plain | {
-        "models": {slug: one.to_bytes() for slug, one in state.models.items()},
-        "forecasts": {
-            slug: replace(one, explanation=for_reading(one.explanation)) for slug, one in state.forecasts.items()
-        },
-    }
+    return plain | {"models": {slug: one.to_bytes() for slug, one in state.models.items()}}
 
 
 @pytest.mark.parametrize("make", [biller, model])
@@ -94,6 +89,8 @@ async def test_saving_again_what_was_loaded_changes_no_field_but_the_revision(st
     for state in states:
         assert before[subject_key(state.subject)].pop(b"rev") == b"1"
         assert after[subject_key(state.subject)].pop(b"rev") == b"2"
+        assert before[outbox_key(state.subject)].pop(b"published") == b"1"
+        assert after[outbox_key(state.subject)].pop(b"published") == b"2"
     assert after == before
 
 
@@ -108,7 +105,7 @@ async def test_a_subject_goes_on_after_a_reload_as_if_it_had_never_been_stored(s
         advance(stored, {FIRST_HOUR + hour: window})
         await store.save([stored])
         stored = await load_one(store, B1)
-    quiet.rev = stored.rev
+    quiet.rev, quiet.about = stored.rev, stored.about
     quiet.settled()
     assert facts(stored) == facts(quiet)
     assert isinstance(stored.verdicts["average-response-time"], Scored)
@@ -236,7 +233,7 @@ async def test_a_model_that_is_given_up_leaves_no_record(store: Store) -> None:
     await store.save([biller()])
     state = await load_one(store, B1)
     del state.models["error-rate"]
-    state.changed = {"error-rate"}
+    state.changed = state.relearned = {"error-rate"}
     await store.save([state])
     assert set((await load_one(store, B1)).models) == {"average-response-time", "timeout-error-rate"}
 
@@ -265,6 +262,7 @@ async def test_a_head_tells_what_is_to_be_done_for_a_subject(store: Store) -> No
     state = biller()
     learned = len(state.learned)
     await store.save([state])
+    await store.announced(await store.announcements([B1]))
     (head,) = await store.heads([B1])
     assert head.rev == 1
     assert head.watermark_ms == state.watermark_ms
@@ -313,9 +311,42 @@ async def test_learned_windows_wait_in_the_outbox_until_they_are_relayed(store: 
     await store.relayed({B1: sorted(learned)})
     await store.relayed({B1: sorted(learned), Subject.biller("B2"): [1], Subject.biller("B3"): []})
     assert await store.outbox([B1]) == {}
+    await store.announced(await store.announcements([B1]))
     assert outbox_key(B1) not in await fields(store)
     (head,) = await store.heads([B1])
     assert head.unrelayed == 0
+
+
+async def test_what_was_published_is_announced_once_for_all_writes_before_the_telling(store: Store) -> None:
+    state = biller(hours=60)
+    await store.save([state])
+    (first,) = (await store.announcements([B1])).values()
+    state.changed.update(state.forecasts)
+    await store.save([state])
+    (second,) = (await store.announcements([B1])).values()
+    assert (first.published, second.published) == (b"1", b"2")
+    await store.announced({B1: first})
+    assert (await store.announcements([B1]))[B1].published == b"2", "it was published again after it was told"
+    await store.announced({B1: second})
+    assert await store.announcements([B1, Subject.biller("B2")]) == {}
+
+
+async def test_an_alert_that_goes_up_and_down_leaves_both_in_the_outbox(store: Store) -> None:
+    state = biller(hours=60)
+    up = Transition(B1, "error-rate", FIRST_HOUR + 60, is_alert=True, value=50.0, count=9, threshold=3.5, score=2.0)
+    down = Transition(B1, "error-rate", FIRST_HOUR + 61, is_alert=False)
+    state.flag(up)
+    await store.save([state])
+    stored = await load_one(store, B1)
+    assert stored.alerting == {"error-rate"}
+    stored.flag(up)
+    stored.flag(down)
+    await store.save([stored])
+    (told,) = (await store.announcements([B1])).values()
+    assert set(told.alerts.values()) == {up, down}
+    assert (await load_one(store, B1)).alerting == frozenset()
+    await store.announced({B1: told})
+    assert await store.announcements([B1]) == {}
 
 
 async def test_a_long_replay_in_one_write_is_kept_whole(store: Store) -> None:
@@ -374,9 +405,9 @@ async def test_the_clock_never_goes_back(store: Store) -> None:
     [
         (subject_key(B1), "2", "1"),
         (subject_key(B1), "", "1"),
-        (series_key(B1, "error-rate"), "3", "1 and 2"),
-        (series_key(B1, "error-rate"), "0", "1 and 2"),
-        (series_key(B1, "error-rate"), "two", "1 and 2"),
+        (series_key(B1, "error-rate"), "4", "1, 2 and 3"),
+        (series_key(B1, "error-rate"), "0", "1, 2 and 3"),
+        (series_key(B1, "error-rate"), "two", "1, 2 and 3"),
     ],
 )
 async def test_another_schema_version_is_refused_by_the_name_of_its_key(
@@ -409,7 +440,8 @@ async def test_a_record_of_another_version_is_refused_by_the_name_of_its_key(sto
         (subject_key(B1), "metrics", "error-rate no/metric"),
         (series_key(B1, "error-rate"), "threshold", "high"),
         (series_key(B1, "error-rate"), "status", "fine"),
-        (series_key(B1, "error-rate"), "last_value", "fast"),
+        (series_key(B1, "error-rate"), "last", "fast"),
+        (series_key(B1, "error-rate"), "last", '{"verdict":"normal"}'),
         (models_key(B1), "error-rate", "x"),
         (models_key(B1), "error-rate", "\x02"),
         (models_key(B1), "error-rate", "\x02" * 100),

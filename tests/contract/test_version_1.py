@@ -1,4 +1,4 @@
-"""What a program of schema version 1 left in Redis is read, goes on, and is of version 2 when it is next written.
+"""What a program of schema version 1 left in Redis is read, goes on, and is of version 3 when it is next written.
 
 `version_1.json` was written by such a program, after 600 hours of the recorded calls of two endpoints and 60 hours of
 made-up gauges of a model version; it also holds what that program's models said 0, 1, 6 and 23 hours ahead.
@@ -22,6 +22,7 @@ from detection.subject_state import SubjectState
 from detection.windows import Window
 from state.keys import CLOCK, SUBJECTS, models_key, series_key, subject_key
 from state.memory_store import MemoryStore
+from state.series_codec import OBSOLETE
 from state.store import StateStore
 from tests.contract.states import POLICY, Store, advance, call_window, fields, gauge_window
 
@@ -118,7 +119,7 @@ async def test_a_model_of_version_1_expects_about_what_it_expected(store: Store,
 
 
 @pytest.mark.parametrize("subject", SUBJECTS_OF_VERSION_1, ids=str)
-async def test_what_is_written_next_is_of_version_2_and_leaves_nothing_of_version_1(
+async def test_what_is_written_next_is_of_version_3_and_leaves_nothing_of_version_1(
     store: Store, subject: Subject
 ) -> None:
     await restored(store)
@@ -129,8 +130,8 @@ async def test_what_is_written_next_is_of_version_2_and_leaves_nothing_of_versio
     found = await fields(store)
     for slug in state.forecasts:
         series = found[series_key(subject, slug)]
-        assert series[b"schema"] == b"2"
-        assert b"model" not in series
+        assert series[b"schema"] == b"3"
+        assert not series.keys() & set(OBSOLETE)
     assert found[models_key(subject)] == {slug.encode(): converted.get(slug.encode(), b"") for slug in state.forecasts}
     assert found[subject_key(subject)][b"schema"] == b"1"
     again = await load_one(store, subject)
@@ -167,7 +168,7 @@ async def test_one_subject_may_have_series_of_both_versions(store: Store) -> Non
     assert await store.save([state]) == []
     found = await fields(store)
     versions = {slug: found[series_key(PROBE, slug)][b"schema"] for slug in records}
-    assert versions == {"average-response-time": b"1", "error-rate": b"2", "timeout-error-rate": b"1"}
+    assert versions == {"average-response-time": b"1", "error-rate": b"3", "timeout-error-rate": b"1"}
     assert set(found[models_key(PROBE)]) == {b"error-rate"}
     again = await load_one(store, PROBE)
     assert {slug: model.to_bytes() for slug, model in again.models.items()} == records
@@ -202,8 +203,8 @@ def test_whatever_is_written_first_the_models_are_the_same(writes: list[set[str]
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("schema", "3", "schema version 3, this program reads 1 and 2"),
-        ("schema", "0", "schema version 0, this program reads 1 and 2"),
+        ("schema", "4", "schema version 4, this program reads 1, 2 and 3"),
+        ("schema", "0", "schema version 0, this program reads 1, 2 and 3"),
         ("model", '{"version":99}', "version 99"),
         ("model", '{"version":1}', ""),
         ("model", "{}", ""),

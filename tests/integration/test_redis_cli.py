@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
+import orjson
 import pytest
 from redis import Redis
 
@@ -123,9 +124,10 @@ def test_a_series_is_readable_without_any_tool_of_ours(server: Server) -> None:
     assert (fields["unit"], fields["operator"]) == ("ms", ">")
     assert int(fields["n_learned"]) > 48
     assert int(fields["judged"]) > 0
-    assert int(fields["last_count"]) > 0
-    assert fields["last_verdict"] in {"normal", "exceeded"}
-    assert iso(parse_ms(fields["window_end"])) == fields["window_end"]
+    last = orjson.loads(fields["last"])
+    assert last["count"] > 0
+    assert last["verdict"] in {"normal", "exceeded"}
+    assert iso(parse_ms(last["window"])) == last["window"] < fields["window_start"] < fields["valid_until"]
 
 
 def test_a_subject_is_readable_without_any_tool_of_ours(server: Server) -> None:

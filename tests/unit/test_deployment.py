@@ -124,6 +124,20 @@ def test_the_probes_ask_what_the_api_answers_at_the_port_it_listens_on() -> None
     assert asked["livenessProbe"]["path"] == "/healthz", "a restart does not bring a dependency back"
 
 
+def test_the_probes_ask_what_the_worker_answers_at_the_port_it_listens_on() -> None:
+    container = _container("tidemark-worker")
+    (port,) = container["ports"]
+    asked = {kind: container[kind]["httpGet"] for kind in ("startupProbe", "livenessProbe", "readinessProbe")}
+    assert {probe["port"] for probe in asked.values()} == {port["name"]}
+    assert CONFIG["tidemark"]["TIDEMARK_WORKER_HTTP_PORT"] == str(port["containerPort"])
+    # What stream/health.py answers; tests/unit/test_health.py asks it.
+    assert {kind: probe["path"] for kind, probe in asked.items()} == {
+        "startupProbe": "/healthz",
+        "livenessProbe": "/healthz",
+        "readinessProbe": "/readyz",
+    }
+
+
 @each_deployment
 def test_a_container_runs_a_command_of_the_program(name: str) -> None:
     (command,) = _container(name)["args"]

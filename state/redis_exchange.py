@@ -1,0 +1,85 @@
+"""Hundreds of commands in one packet on one connection, with as little work for each as there can be.
+
+A pipeline of redis-py takes longer for a small command and its reply than the server does: a timer for each reply, a
+search for how to translate it. Here replies are what the server said, names and values by turns for a hash. Only for a
+client of one server; a cluster's nodes have to be found.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from typing import Any, TypeVar
+
+from hiredis import pack_command
+from redis import exceptions
+from redis.asyncio import Redis
+
+from state.redis_pipeline import Command, redis_errors
+
+Result = TypeVar("Result")
+
+
+class Exchange:
+    """What is said on one connection, which nobody else has meanwhile."""
+
+    def __init__(self, connection: Any) -> None:
+        self._connection = connection
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to these commands, errors among them."""
+        connection = self._connection
+        await connection.send_packed_command([pack_command(command) for command in commands])
+        # One timer for all of them; `read_response` of the connection would set one for each.
+        parser = connection._parser  # noqa: SLF001 (it has no other door that stays open for a second reply)
+        try:
+            async with asyncio.timeout(connection.socket_timeout):
+                replies = [await parser.read_response() for _ in commands]
+        except TimeoutError as error:
+            raise exceptions.TimeoutError("the server did not answer in time") from error
+        except OSError as error:
+            raise exceptions.ConnectionError(f"the connection broke: {error}") from error
+        for reply in replies:
+            if isinstance(reply, exceptions.ReadOnlyError | exceptions.MasterDownError):
+                raise exceptions.ConnectionError(f"the server is not the master any more: {reply}")
+        return replies
+
+
+class Exchanges:
+    """Exchanges with one server over the connections of a client; DependencyError for one that fails."""
+
+    def __init__(self, client: Redis) -> None:
+        self._pool: Any = client.connection_pool
+
+    async def ask(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to these commands; the first error among them is raised."""
+        if not commands:
+            return []
+        with redis_errors():
+            replies: list[Any] = await self.hold(lambda exchange: exchange.ask(commands))
+            raise_first(replies)
+        return replies
+
+    async def hold(self, work: Callable[[Exchange], Awaitable[Result]]) -> Result:
+        """What the work comes to on a connection of its own; it begins anew, on a new one, where the connection broke.
+
+        The connection goes back only when the work has ended well: of another one, nothing that was watched and no
+        reply that nobody has read reaches the next user.
+        """
+        with redis_errors():
+            connection = await self._pool.get_connection()
+            try:
+                result: Result = await connection.retry.call_with_retry(
+                    lambda: work(Exchange(connection)), lambda _: connection.disconnect(nowait=True)
+                )
+                return result
+            except BaseException:
+                await connection.disconnect(nowait=True)
+                raise
+            finally:
+                await asyncio.shield(self._pool.release(connection))
+
+
+def raise_first(replies: Sequence[Any]) -> None:
+    """Raises the first error among the replies."""
+    for reply in replies:
+        if isinstance(reply, Exception):
+            raise reply
