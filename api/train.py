@@ -151,7 +151,9 @@ class _Training:
             self._added.update(added)
             if not added.items() <= (await self._known()).items():
                 return None
-        if work.is_changed and await parts.store.save([state]):
+        # Nothing to write may mean that an earlier try wrote it, without hearing from the replicas that are asked for.
+        write = parts.store.save if work.is_changed else parts.store.confirm
+        if state.rev + work.is_changed and await write([state]):
             return None
         return self._answer(state, work, clock_ms, await self.parts.cohorts())
 
@@ -212,6 +214,8 @@ class _Training:
             policy=policy,
         )
         if trained.is_changed:
+            # The topic `thresholds` hears of it with the next closing: no worker looks at this outbox before.
+            state.announces = False
             state.publish(clock_ms, policy)
         return _Work(sifted, trained.tally, trained.is_changed)
 

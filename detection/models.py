@@ -8,6 +8,9 @@ from detection.kernel.row import next_hour_of
 from detection.policy import Policy
 from detection.series_model import SeriesModel
 
+# Of models that are put in as objects, where it is not asked for: to make one for each subject takes too long.
+_NO_POLICY = Policy()
+
 
 class Models(MutableMapping[str, SeriesModel]):
     """Models by the slug of their metric; a series that nothing was learned of is not in it.
@@ -20,7 +23,7 @@ class Models(MutableMapping[str, SeriesModel]):
     def __init__(self) -> None:
         self._live: dict[str, SeriesModel] = {}
         self._records: dict[str, bytes] = {}
-        self._policy = Policy()
+        self._policy = _NO_POLICY
         self._subject = ""
 
     @classmethod

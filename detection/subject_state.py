@@ -61,7 +61,7 @@ class SubjectState:
     of a series in company (see `detection.closing`), in place of a forecast and a verdict. `relearned` are those of the
     `changed` whose model differs from its stored record, `about` what the store was told once of all series, empty
     where an older version wrote it. `alerting` are the series whose last closed hour is reason to look, `transitions`
-    how that has changed since the last write.
+    how that has changed since the last write. `announces` says whether others are to be told of what is published.
     """
 
     subject: Subject
@@ -89,6 +89,7 @@ class SubjectState:
     closings: dict[str, tuple["Closings", int]] = field(default_factory=dict)
     alerting: frozenset[str] = frozenset()
     transitions: list[Transition] = field(default_factory=list)
+    announces: bool = True
 
     def metrics(self) -> list[Metric]:
         """Those of every biller, or the gauges that a model was seen with."""

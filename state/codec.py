@@ -18,7 +18,6 @@ import orjson
 
 from detection.catalogue import BILLER_METRICS, metric_of
 from detection.errors import UnknownMetricError, UnreadableStateError
-from detection.hours import iso
 from detection.models import Models
 from detection.policy import Policy
 from detection.subject import Subject
@@ -37,13 +36,14 @@ from state.series_codec import (
 )
 from state.store import Head
 from state.window_codec import (
+    StoredMinutes,
     dump_hours,
     dump_minutes,
     hour_of,
     hour_text,
     load_hours,
     load_minutes,
-    stored_minutes,
+    moment_text,
 )
 
 # What `head` needs, in its order.
@@ -111,6 +111,8 @@ def encode(state: SubjectState, policy: Policy) -> Write:
     fields = subject_fields(state, rev=state.rev + 1)
     if not state.rev:
         fields = [b"schema", _SCHEMA, b"subject", str(subject).encode(), *fields]
+    if not (isinstance(state.minutes, StoredMinutes) and state.minutes.is_untouched):
+        fields += (b"minutes", dump_minutes(state.minutes))
     if not state.rev or names != known:
         fields += (b"metrics", " ".join(sorted(names)).encode())
     if about != state.about:
@@ -158,7 +160,7 @@ def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
         b"rev",
         b"%d" % rev,
         b"watermark",
-        iso(state.watermark_ms).encode() if state.watermark_ms >= 0 else b"",
+        moment_text(state.watermark_ms) if state.watermark_ms >= 0 else b"",
         b"watermark_ms",
         b"%d" % state.watermark_ms,
         b"learned_before",
@@ -177,8 +179,6 @@ def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
         orjson.dumps(state.offsets, option=orjson.OPT_SORT_KEYS),
         b"windows",
         dump_hours(state.windows),
-        b"minutes",
-        dump_minutes(state.minutes),
     ]
 
 
@@ -238,7 +238,7 @@ def decode_counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectSta
     try:
         state = _counts(subject, fields)
         state.trained_before = hour_of(settled_before.decode())
-        state.minutes = stored_minutes(fields[b"minutes"], key)
+        state.minutes = StoredMinutes(fields[b"minutes"], key)
     except _DAMAGED as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
     state.has_models = state.is_whole = False

@@ -29,7 +29,7 @@ def outbox_entries(state: SubjectState) -> list[bytes]:
     flat: list[bytes] = []
     for hour in sorted(state.learned):
         flat += (hour_text(hour).encode(), dump_window(state.learned[hour]))
-    if state.changed:
+    if state.changed and state.announces:
         flat += (PUBLISHED, b"%d" % (state.rev + 1))
     for one in state.transitions:
         flat += (f"alert:{one.slug}:{hour_text(one.hour)}:{one.kind}".encode(), _dump(one))

@@ -4,8 +4,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detection.hours import iso
 from detection.windows import CallWindow, GaugeWindow, Window, add
-from state.window_codec import dump_hours, dump_minutes, load_hours, load_minutes, stored_minutes
+from state.window_codec import StoredMinutes, dump_hours, dump_minutes, load_hours, load_minutes, moment_text
 from tests.property.test_codec_properties import call_windows, gauge_windows
 
 FIRST_MINUTE = 29_400_000
@@ -27,7 +28,7 @@ def test_stored_minutes_are_written_as_those_that_were_all_read(
     windows: dict[int, Window], arrived: dict[int, Window], dropped: set[int], looked_at: list[int]
 ) -> None:
     data = dump_minutes(windows)
-    stored, read = stored_minutes(data, "key"), load_minutes(data)
+    stored, read = StoredMinutes(data, "key"), load_minutes(data)
     assert stored.dump() == data
     for at in looked_at:
         assert stored.get(FIRST_MINUTE + at) == read.get(FIRST_MINUTE + at)
@@ -71,3 +72,8 @@ def test_the_bytes_of_a_window_are_those_of_earlier_versions() -> None:
     )
     assert dump_minutes({}) == b"{}"
     assert dump_minutes({FIRST_MINUTE: GaugeWindow(events=2)}) == b'{"2025-11-24T16:00:00Z":{"events":2,"gauges":{}}}'
+
+
+@given(ms=st.integers(0, 4_102_444_800_000))
+def test_a_moment_is_written_as_everywhere_else(ms: int) -> None:
+    assert moment_text(ms).decode() == iso(ms)

@@ -1,0 +1,1 @@
+"""Seeded faults against real workers: whatever happens, the end is that of a quiet run."""
