@@ -33,6 +33,7 @@ def log(
     action: Annotated[Action, typer.Argument(help="`show` the lives and the progress, or `renew` a topic's life.")],
     topic: Annotated[str, typer.Argument(help="calls or observations; for `renew` only.")] = "",
     yes: Annotated[bool, typer.Option("--yes", help="Do not ask for confirmation.")] = False,
+    force: Annotated[bool, typer.Option("--force", help="Renew although Kafka says that workers are alive.")] = False,
     json: Annotated[bool, typer.Option("--json", help="One JSON document instead of text.")] = False,
 ) -> None:
     """Show which life of the topics is read, or say that a topic was made anew."""
@@ -47,10 +48,11 @@ def log(
         facts = asyncio.run(_with_store(settings, facts_of))
     else:
         workers = asyncio.run(members(settings))
-        if workers:
+        if workers and not force:
             raise OperatorError(
                 f"{workers} of the group {settings.kafka_group!r} are alive: stop the workers first, and wait for "
-                f"TIDEMARK_KAFKA_SESSION_SECONDS ({settings.kafka_session_seconds:g} s) if one was killed"
+                f"TIDEMARK_KAFKA_SESSION_SECONDS ({settings.kafka_session_seconds:g} s) if one was killed; --force "
+                "renews all the same, should the broker be wrong"
             )
         if workers is None:
             typer.echo("Kafka does not say whether workers are alive: make sure that none is.", err=True)

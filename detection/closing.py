@@ -99,6 +99,8 @@ def _is_special(state: SubjectState, policy: Policy) -> bool:
 
 def _due(state: SubjectState, clock_ms: int, policy: Policy) -> list[_Series] | None:
     """The state's series with the windows that are due, its hours moved on; None where nothing is."""
+    if state.is_whole:
+        state.trained_before = state.settled_before
     settled = state.settle(policy)
     if not state.move_published_hour(clock_ms, policy):
         # What is settled makes the answers outdated: so nothing was.

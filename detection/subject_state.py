@@ -107,7 +107,7 @@ class SubjectState:
     @property
     def settled_before(self) -> int:
         """Hours below this one are learned, from events or from a data set: what comes for them is late."""
-        if not self.has_models:
+        if not self.is_whole:
             return max(self.learned_before, self.trained_before)
         return max([self.learned_before, *(self.models.next_hour(slug) for slug in self.models)])
 
@@ -255,7 +255,8 @@ class SubjectState:
 
     def settled(self) -> None:
         """Forget what was changed: the store has it."""
-        self.known = self.known.union(self.models, self.forecasts, self.verdicts, self.closings)
+        if not self.changed <= self.known or self.is_whole:
+            self.known = self.known.union(self.changed, self.models, self.forecasts, self.verdicts)
         # A series of an older version keeps its mark until it is written itself.
         self.relearned -= self.changed
         self.changed.clear()
@@ -264,9 +265,10 @@ class SubjectState:
         self.transitions.clear()
 
     def shed(self) -> None:
-        """Keep no more than is needed to count events; what is dropped must be in the store."""
+        """Keep no more than is needed to count events; what is dropped must be in the store, and settled."""
+        if not (self.has_models or self.is_whole):
+            return
         self.trained_before = self.settled_before
-        self.known = self.known.union(self.models, self.forecasts, self.verdicts)
         self.models, self.forecasts, self.verdicts = Models(), {}, {}
         self.has_models = self.is_whole = False
 

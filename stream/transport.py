@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import faust
+from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
@@ -114,8 +115,8 @@ class BatchConsumer(driver.Consumer):
     def _batch(self, tp: TP, fetched: list[Any]) -> Message:
         last = fetched[-1]
         return ConsumerMessage(
-            last.topic,
-            last.partition,
+            tp.topic,
+            tp.partition,
             last.offset,
             last.timestamp / 1000.0,
             last.timestamp_type,
@@ -140,6 +141,21 @@ class BatchConsumer(driver.Consumer):
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets inside a batch are no gaps."""
+
+
+class _ParsedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka publishes no annotations
+    """Hands over the records as the compiled parser made them: offset, timestamp, key, value, headers.
+
+    aiokafka makes a second object of each, with the topic's name and eight more fields that nobody here looks at. That
+    is a fifth of all that a call costs.
+    """
+
+    def _consumer_record(self, tp: Any, record: Any) -> Any:  # noqa: ARG002  # aiokafka's signature
+        return record
+
+
+# The fetcher makes them itself, and lets nobody choose.
+fetcher.PartitionRecords = _ParsedRecords
 
 
 class BatchTransport(driver.Transport):

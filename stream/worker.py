@@ -97,6 +97,7 @@ class Worker:
         # One flush, tick or placement at a time: a position is never decided under a write that follows on another one.
         self._writing = asyncio.Lock()
         self._judged: deque[tuple[int, int]] = deque()
+        self._beside: asyncio.Task[None] | None = None
         self.absorbed_batches = 0
         instruments.buffered_events.set_function(lambda: self.in_memory)
 
@@ -184,6 +185,15 @@ class Worker:
         self._judge(taken, refused)
         if self.in_memory >= self._flush_events:
             await self.flush()
+        elif 2 * self._pipeline.buffered >= self._flush_events and not self._writing.locked():
+            self._flush_beside()
+
+    def _flush_beside(self) -> None:
+        """Begin to write while the next batches are decoded."""
+        task = asyncio.create_task(self.flush())
+        # What fails is still in memory: the next flush, which somebody waits for, fails for the same reason.
+        task.add_done_callback(lambda done: done.cancelled() or done.exception())
+        self._beside = task
 
     def _judge(self, taken: int, refused: int) -> None:
         self._judged.append((taken + refused, refused))

@@ -292,6 +292,7 @@ async def test_a_state_that_cannot_be_read_stops_the_worker_instead_of_letting_i
     key = "tidemark:1:{biller:B1}"
     await redis.zadd("tidemark:1:subjects", {"biller:B1": 0})
     await redis.hset(key, mapping={"schema": "99", "rev": "1"})
+    await replay(CALLS, settings, limit=1)
     with WorkerProcess(environment, tmp_path / "worker.log") as worker:
 
         async def running() -> str:
