@@ -22,6 +22,7 @@ from state.redis_store import RedisStore
 from stream.dead_letters import DeadLetter
 from stream.pipeline import Pipeline
 from stream.progress import Progress
+from stream.tuning import spare_the_collector, take_turns
 
 TICKS, ONE_BY_ONE = "ticks", "one by one"
 
@@ -69,6 +70,8 @@ async def work(spec: dict[str, object]) -> None:
     partitions: list[int] = spec["partitions"]  # type: ignore[assignment]  # as above
     store = RedisStore.connect(str(spec["url"]), policy, timeout_seconds=60)
     how = close_by_ticks if spec["how"] == TICKS else close_one_by_one
+    spare_the_collector()
+    take_turns()
     try:
         close([population.state(0, policy)], population.clock_ms, policy)
         await store.ping()

@@ -5,7 +5,6 @@ is done with a batch is `stream.worker`'s.
 """
 
 import asyncio
-import gc
 import os
 import sys
 import tempfile
@@ -42,6 +41,7 @@ from stream.pipeline import Pipeline
 from stream.placement import Placement
 from stream.relay import HistoryRelay
 from stream.transport import BatchConsumer, BatchTransport, Committed, Fetched, PassThrough
+from stream.tuning import spare_the_collector, take_turns
 from stream.worker import Batch, Worker
 
 log = structlog.get_logger()
@@ -150,8 +150,8 @@ def run(settings: Settings) -> None:
     """Run a worker until SIGTERM or SIGINT; raises the TidemarkError that it had to stop for, if there was one."""
     logs.configure(settings)
     app = create_app(settings)
-    _spare_the_collector()
-    _take_turns()
+    spare_the_collector()
+    take_turns()
     worker = app.Worker(
         loglevel=logs.level(settings),
         redirect_stdouts=False,
@@ -169,25 +169,6 @@ def run(settings: Settings) -> None:
         if stopped.code:
             log.error("worker.stopped", status=stopped.code)  # noqa: TRY400  # the reason was logged where it was known
         sys.exit(stopped.code)
-
-
-def _spare_the_collector() -> None:
-    """Look for cycles less often: with 100,000 states in memory, each look at all of them stops the stream.
-
-    Measured: a fifth of the time to close a subject. What is made per event and per subject has no cycles.
-    """
-    gc.collect()
-    gc.freeze()
-    gc.set_threshold(100_000, 20, 50)
-
-
-def _take_turns() -> None:
-    """Let threads change places ten times as often as usual.
-
-    The consumer's thread needs the interpreter for each piece of what comes in, and waits for it as long as one turn of
-    ours takes. Measured: a quarter more calls a second; more turns than these cost more than they give.
-    """
-    sys.setswitchinterval(0.0005)
 
 
 def _faust_app(settings: Settings) -> WorkerApp:

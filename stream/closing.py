@@ -15,9 +15,13 @@ from detection.policy import Policy
 from detection.subject import Subject
 from state.store import StateStore
 from stream.buffer import Flushed, Step
+from stream.parts import each_part
 from stream.states import States
 
 _PAGE: Final = 1000
+# Subjects that are closed in one call of the core, and calls at a time.
+_PART: Final = 250
+_PARTS_AT_ONCE: Final = 3
 # How long events may have to wait for a flush because of this.
 _SLICE_SECONDS: Final = 0.3
 
@@ -77,10 +81,9 @@ class Closing:
 
     async def _close(self, subjects: Sequence[Subject], clock_ms: int) -> None:
         """Close these; one that somebody else writes meanwhile stays due, and is looked at again."""
-        if not subjects:
-            return
-        try:
-            states = list((await self._states.take(subjects)).values())
+
+        async def close(part: Sequence[Subject]) -> None:
+            states = list((await self._states.take(part)).values())
             is_due = [state.is_due(clock_ms, self._policy) for state in states]
             self._states.keep(list(compress(states, map(not_, is_due))))
             steps = [Step(state, 0, state.published_hour) for state in compress(states, is_due)]
@@ -88,12 +91,15 @@ class Closing:
             for step in steps:
                 step.count_closed()
             refused |= await self._states.save([step.state for step in steps if step.state.subject not in refused])
+            for subject in part:
+                if subject not in refused:
+                    self._due.pop(subject, None)
+            for step in steps:
+                if step.state.subject not in refused:
+                    self._closed.add_closed(step)
+
+        try:
+            await each_part(subjects, close, size=_PART, at_once=_PARTS_AT_ONCE)
         except BaseException:
             self._states.clear()
             raise
-        for subject in subjects:
-            if subject not in refused:
-                self._due.pop(subject, None)
-        for step in steps:
-            if step.state.subject not in refused:
-                self._closed.add_closed(step)

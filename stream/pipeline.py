@@ -28,6 +28,7 @@ from stream.buffer import Buffer, Flushed, Step
 from stream.closing import Closing
 from stream.dead_letters import DeadLetter, of_crowded, of_late_calls, of_late_observations, of_rejected
 from stream.decoding import ObservedAt, Record, decode_calls, decode_observations
+from stream.parts import each_part
 from stream.states import States
 
 log = structlog.get_logger()
@@ -256,7 +257,7 @@ class Pipeline:
                 if subject not in refused:
                     flushed.add(step, arrivals)
 
-        await _each_part(arrived, write)
+        await each_part(arrived, write, size=_PART, at_once=_PARTS_AT_ONCE)
         flushed.crowded += sum(subject not in refused for subject in counted.crowded)
         return refused
 
@@ -334,21 +335,3 @@ def _absorbed(state: SubjectState, arrived: Arrivals) -> Step:
     corrections = sum(size(one) for hour, one in arrived.windows.items() if hour < published_before)
     state.absorb(arrived)
     return Step(state, corrections, published_before)
-
-
-async def _each_part(
-    items: Sequence[tuple[Subject, Arrivals]], work: Callable[[Sequence[tuple[Subject, Arrivals]]], Awaitable[None]]
-) -> None:
-    """Work on the items part by part, some at a time; the first failure ends all of it, and is raised as it is."""
-    parts = iter([items[at : at + _PART] for at in range(0, len(items), _PART)])
-
-    async def work_off() -> None:
-        for part in parts:
-            await work(part)
-
-    try:
-        async with asyncio.TaskGroup() as group:
-            for _ in range(_PARTS_AT_ONCE):
-                group.create_task(work_off())
-    except BaseExceptionGroup as failures:
-        raise failures.exceptions[0] from None
