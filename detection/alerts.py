@@ -11,7 +11,8 @@ from detection.subject import Subject
 class Transition:
     """The flag of one series changed with the verdict on the window of `hour` (since the epoch, UTC).
 
-    A flag that goes down because nothing was heard for an hour has no verdict: its numbers are None.
+    A flag that goes down because nothing was heard for an hour has no verdict: its numbers are None. `rev` is the
+    revision of the write that records it, 0 before: a window that is corrected may raise and lower a flag repeatedly.
     """
 
     subject: Subject
@@ -23,6 +24,7 @@ class Transition:
     estimate: float | None = None
     threshold: float | None = None
     score: float | None = None
+    rev: int = 0
 
     @property
     def kind(self) -> Literal["opened", "resolved"]:
@@ -31,4 +33,4 @@ class Transition:
     @property
     def id(self) -> str:
         """The same whenever it is told, so that a second telling can be recognised."""
-        return f"{self.subject}/{self.slug}/{iso_hour(self.hour)}/{self.kind}"
+        return f"{self.subject}/{self.slug}/{iso_hour(self.hour)}/{self.rev}/{self.kind}"

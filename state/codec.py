@@ -133,7 +133,8 @@ def _series(state: SubjectState, slug: str, policy: Policy, *, is_told: bool) ->
             forecast=state.forecasts.get(slug),
             verdict=state.verdicts.get(slug),
             policy=policy,
-            is_whole=state.is_whole,
+            # A new series has no verdict that could stand.
+            is_whole=state.is_whole or slug not in state.known,
         )
     closings, at = closed
     if closings.encoded is None:

@@ -6,6 +6,7 @@ alert:error-rate:2026-03-01T10:00:00Z:opened   a flag that went up or down, for 
 """
 
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from typing import Final
 
 import orjson
@@ -32,7 +33,10 @@ def outbox_entries(state: SubjectState) -> list[bytes]:
     if state.changed and state.announces:
         flat += (PUBLISHED, b"%d" % (state.rev + 1))
     for one in state.transitions:
-        flat += (f"alert:{one.slug}:{hour_text(one.hour)}:{one.kind}".encode(), _dump(one))
+        told = replace(one, rev=state.rev + 1)
+        # In the order of the revisions, in which they are told.
+        name = f"alert:{told.slug}:{told.rev:010d}:{hour_text(told.hour)}:{told.kind}"
+        flat += (name.encode(), _dump(told))
     return flat
 
 
@@ -84,7 +88,7 @@ def _dump(one: Transition) -> bytes:
 
 
 def _load(subject: Subject, name: str, data: bytes) -> Transition:
-    slug, _, rest = name.removeprefix("alert:").partition(":")
+    slug, rev, rest = name.removeprefix("alert:").split(":", 2)
     start, _, kind = rest.rpartition(":")
     plain = orjson.loads(data)
     return Transition(
@@ -97,4 +101,5 @@ def _load(subject: Subject, name: str, data: bytes) -> Transition:
         plain["estimate"],
         plain["threshold"],
         plain["score"],
+        int(rev),
     )

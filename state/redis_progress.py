@@ -70,17 +70,22 @@ async def read(client: Redis) -> dict[str, Reached]:
     return decode_progress(fields)
 
 
-async def advance(client: Redis, known: Mapping[str, int], reached: Mapping[str, Reached]) -> dict[str, int]:
-    """See `state.store.StateStore.advance_progress`; one step, in one round trip."""
+async def advance(
+    client: Redis, known: Mapping[str, int], reached: Mapping[str, Reached], written: Mapping[str, int]
+) -> dict[str, int]:
+    """See `state.store.StateStore.advance_progress`; one step, in one round trip.
+
+    `written` are keys of subjects and the revisions that they have at least, each the last of some that were written.
+    """
     if not known:
         return {}
     texts = encode_progress(reached)
-    arguments: list[Any] = []
+    arguments: list[Any] = list(written.values())
     for source, offset in known.items():
         moved = reached.get(source)
         arguments += [source, offset, "" if moved is None else moved.offset, texts.get(source.encode(), b"")]
     # Sent as text each time: it is short, and a server that took over knows no script.
-    (stored,) = await _ask(client, ("EVAL", _script(), 1, PROGRESS, *arguments))
+    (stored,) = await _ask(client, ("EVAL", _script(), 1 + len(written), PROGRESS, *written, *arguments))
     return dict(zip(known, map(int, stored), strict=True))
 
 

@@ -78,6 +78,10 @@ class RedisStore:
         is_single = isinstance(client, Redis)
         self._exchanges = Exchanges(client) if is_single else None
         self._transactions = Transactions(client, replicas) if is_single else None
+        # Of each part that was written since the last look at the progress, the last subject and its revision. On a
+        # cluster they are on other nodes than the progress, which says nothing of those.
+        self._written: dict[str, int] = {}
+        self._remembers = False
 
     @classmethod
     def connect(
@@ -185,11 +189,15 @@ class RedisStore:
         refused: list[Subject] = []
 
         async def write(part: list[tuple[SubjectState, Write]]) -> None:
+            last: SubjectState | None = None
             for (state, one), written in zip(part, await self._write([one for _, one in part]), strict=True):
                 if written:
                     one.apply_to(state)
+                    last = state
                 else:
                     refused.append(state.subject)
+            if last is not None and self._remembers:
+                self._written[subject_key(last.subject)] = last.rev
 
         await each_part(self._encoded(states), write)
         return refused
@@ -369,7 +377,14 @@ class RedisStore:
         return await redis_progress.read(self._client)
 
     async def advance_progress(self, known: Mapping[str, int], reached: Mapping[str, Reached]) -> dict[str, int]:
-        return await redis_progress.advance(self._client, known, reached)
+        # From the first time on: who never asks, as the API, has nothing to remember.
+        self._remembers = self._exchanges is not None
+        written, self._written = self._written, {}
+        try:
+            return await redis_progress.advance(self._client, known, reached, written)
+        except BaseException:
+            self._written = written | self._written
+            raise
 
     async def log_lives(self) -> dict[str, LogLife]:
         return await redis_progress.lives(self._client)

@@ -177,7 +177,8 @@ class StateStore(Protocol):
         """Move the sources of `reached` on, never back; the offsets stored before, 0 for none, of all of `known`.
 
         `known` holds for each source, those of `reached` among them, an offset that the store had acknowledged before.
-        Where it stores less, it has lost writes, and nothing is moved: the caller sees it in what is returned.
+        Where it stores less, it has lost writes, and nothing is moved: the caller sees it in what is returned. It says
+        -1 of all where a state is gone that was written through this store since the last call.
         """
         ...
 

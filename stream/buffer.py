@@ -40,7 +40,7 @@ class Step:
 class Flushed:
     """What one flush did; `handles` are the batches that may now be acknowledged.
 
-    The outboxes of `learned` have windows for the history, those of `news` have something to announce.
+    The outboxes of `learned` may have windows for the history, those of `news` something to announce.
 
     `events` counts by topic and by what became of them: accepted, late, replayed or dead. `corrections` counts those
     of the accepted that came after their window had closed.
@@ -66,15 +66,18 @@ class Flushed:
         self.corrections[topic] += step.corrections
         self.add_closed(step)
 
+    def expect(self, step: Step) -> None:
+        """Have the subject's outbox looked at, whatever we hear of the write: one that seems to fail may be done."""
+        if step.learned_windows:
+            self.learned.add(step.state.subject)
+        if step.has_news:
+            self.news.add(step.state.subject)
+
     def add_closed(self, step: Step) -> None:
         """Count what was closed and learned in one subject's write."""
         self.subjects += 1
         self.closed_windows += step.closed_windows
         self.learned_windows += step.learned_windows
-        if step.learned_windows:
-            self.learned.add(step.state.subject)
-        if step.has_news:
-            self.news.add(step.state.subject)
 
     def include(self, newer: Self) -> None:
         """Add what a buffer that was filled meanwhile has counted."""

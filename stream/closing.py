@@ -90,6 +90,7 @@ class Closing:
             refused = await self._states.close([step.state for step in steps], clock_ms)
             for step in steps:
                 step.count_closed()
+                self._closed.expect(step)
             refused |= await self._states.save([step.state for step in steps if step.state.subject not in refused])
             for subject in part:
                 if subject not in refused:

@@ -252,6 +252,7 @@ class Pipeline:
             refused.update(await self._states.close(passing, clock_ms))
             for step in steps:
                 step.count_closed()
+                flushed.expect(step)
             refused.update(await self._states.save([step.state for step in steps if step.state.subject not in refused]))
             for step, (subject, arrivals) in zip(steps, part, strict=True):
                 if subject not in refused:

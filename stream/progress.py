@@ -21,6 +21,10 @@ class LostWritesError(Exception):
     """The store holds less of a source than it had acknowledged; what is in memory follows on what is gone."""
 
 
+class GivenUpError(Exception):
+    """What is being written was given up meanwhile: its partitions are gone, or the store was found to have lost."""
+
+
 class Progress:
     """The offsets that the store has acknowledged, by source; `epoch` counts how often all of that was put in doubt."""
 
@@ -52,19 +56,18 @@ class Progress:
         self._flushed_in = self.epoch
 
     async def verify(self) -> None:
-        """Raises LostWritesError where the store has lost something, or this flush follows on what is in doubt."""
-        if self._flushed_in != self.epoch:
-            raise LostWritesError("what is being written was given up meanwhile")
+        """Raises LostWritesError where the store has lost something, GivenUpError where what is written is in doubt."""
         await self.advance({})
 
     async def advance(self, reached: Mapping[str, Reached]) -> None:
-        """All before these offsets is stored; raises LostWritesError where what was known to be stored is not."""
-        epoch = self.epoch
+        """All before these offsets is stored; raises LostWritesError where what was known to be stored is not.
+
+        GivenUpError where the flush that this belongs to was put in doubt: then nothing is known to compare with.
+        """
+        self._require_no_doubt()
         known = {**dict.fromkeys(reached, 0), **self._known}
         stored = await self._store.advance_progress(known, reached)
-        if epoch != self.epoch:
-            # What is known has changed under the question; whoever changed it asks again.
-            return
+        self._require_no_doubt()
         lost = {source: (known[source], offset) for source, offset in stored.items() if offset < known[source]}
         if lost:
             source, (acknowledged, offset) = next(iter(lost.items()))
@@ -72,6 +75,10 @@ class Progress:
         for source, one in reached.items():
             if source in self._known:
                 self._known[source] = max(self._known[source], one.offset)
+
+    def _require_no_doubt(self) -> None:
+        if self._flushed_in != self.epoch:
+            raise GivenUpError("what is being written was given up meanwhile")
 
 
 def reached_after(record: Record) -> Reached:

@@ -27,7 +27,7 @@ from stream.buffer import CALLS, OBSERVATIONS, Flushed
 from stream.peek import Place
 from stream.pipeline import Pipeline
 from stream.placement import Placement
-from stream.progress import LostWritesError, Progress, reached_after
+from stream.progress import GivenUpError, LostWritesError, Progress, reached_after
 from stream.relay import HistoryRelay
 
 log = structlog.get_logger()
@@ -222,6 +222,9 @@ class Worker:
             except LostWritesError as error:
                 self._lose(error)
                 return
+            except GivenUpError as error:
+                log.warning("flush.given_up", reason=str(error))
+                return
             for taken in flushed.handles:
                 self._acknowledge(taken.handle)
         self._relay.add(flushed.learned)
@@ -303,6 +306,8 @@ class Worker:
                 log.warning("tick.postponed", dependency=error.dependency, reason=error.reason)
             except LostWritesError as error:
                 self._lose(error)
+            except GivenUpError as error:
+                log.warning("tick.given_up", reason=str(error))
 
     async def carry_history(self) -> None:
         """Carry learned windows to the history; what is away is waited for by the next call."""

@@ -13,6 +13,7 @@ from detection.errors import DependencyError, UnreadableStateError
 from detection.subject import Subject
 from state.keys import PATTERN, SUBJECTS, models_key, series_key, subject_key
 from state.redis_store import RedisStore
+from state.store import Reached
 from tests.contract.states import POLICY, biller, fields, model
 
 B1 = Subject.biller("B1")
@@ -209,3 +210,21 @@ async def test_the_documented_operator_can_read_everything_and_change_nothing(
     finally:
         await acl(redis_store, "DELUSER", "operator")
     assert (await redis_store.load([B1]))[B1].rev == 1
+
+
+async def test_a_write_that_is_gone_before_its_progress_was_said_is_noticed(redis_store: RedisStore) -> None:
+    assert await redis_store.advance_progress({"kafka/calls/0": 0}, {"kafka/calls/0": Reached(5)}) == {
+        "kafka/calls/0": 0
+    }
+    states = [biller(f"B{number}", hours=2) for number in range(300)]
+    assert await redis_store.save(states) == []
+    assert await redis_store.save(states) == []
+    # The server that took over never had the second write of the last of them; its progress is what it was.
+    await redis_store._client.hset(subject_key(states[-1].subject), "rev", "1")
+    lost = await redis_store.advance_progress({"kafka/calls/0": 5}, {"kafka/calls/0": Reached(9)})
+    assert lost == {"kafka/calls/0": -1}
+    assert (await redis_store.progress())["kafka/calls/0"].offset == 5
+    # It was said once; what is written from now on is what counts.
+    assert await redis_store.advance_progress({"kafka/calls/0": 5}, {"kafka/calls/0": Reached(9)}) == {
+        "kafka/calls/0": 5
+    }

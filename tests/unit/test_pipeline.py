@@ -336,3 +336,33 @@ async def test_events_that_correct_a_closed_window_are_counted() -> None:
     flushed = await one.flush()
     assert flushed.corrections["calls"] == 1
     assert flushed.events["calls", "accepted"] == 2
+
+
+async def test_what_a_write_has_to_tell_is_looked_for_although_its_reply_was_lost() -> None:
+    store = Unreliable(POLICY)
+    one = pipeline(store)
+    one.absorb_calls("calls", 0, RECORDS, None)
+    store.failures.append(DependencyError("redis", "the reply was lost"))
+    with pytest.raises(DependencyError):
+        await one.flush()
+    flushed = await one.flush()
+    assert flushed.events["calls", "replayed"] == len(RECORDS)
+    assert (flushed.news, flushed.learned) == ({B1}, {B1})
+
+
+async def test_a_new_gauge_that_is_published_before_its_first_hour_is_over_can_be_read() -> None:
+    store = MemoryStore(POLICY)
+    one = pipeline(store)
+    subject = Subject.model("Mistral", "v1")
+
+    def observed(offset: int, minutes: int, **gauges: float) -> Record:
+        event = {"name": "Mistral", "version": "v1", "timestamp": START_MS + minutes * MINUTE_MS, **gauges}
+        return Record(offset, orjson.dumps(event))
+
+    one.absorb_observations("observations", 0, [observed(0, 30, drift=0.1)], None)
+    await one.flush()
+    one.absorb_observations("observations", 0, [observed(1, 90, drift=0.1, memory=5.0)], None)
+    await one.flush()
+    state = (await store.load([subject]))[subject]
+    assert set(state.forecasts) == {"drift", "memory"}
+    assert "memory" not in state.verdicts

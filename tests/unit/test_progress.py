@@ -18,7 +18,7 @@ from stream.announcing import Announcer
 from stream.peek import Peeked, Place
 from stream.pipeline import Pipeline
 from stream.placement import Placement
-from stream.progress import Progress, reached_after
+from stream.progress import GivenUpError, Progress, reached_after
 from stream.relay import HistoryRelay
 from stream.worker import Batch, Worker
 from tests.unit.test_pipeline import Record, comparable
@@ -255,3 +255,21 @@ async def test_a_consumer_that_goes_back_by_itself_is_placed_anew() -> None:
     await run.read(0, 20)
     await run.read(10, 30)
     assert (run.misplaced, run.worker.is_placed) == (1, False)
+
+
+async def test_what_was_given_up_while_it_was_written_never_becomes_progress() -> None:
+    store = MemoryStore(POLICY)
+    progress = Progress(store)
+    progress.begin({SOURCE: 0})
+    progress.start_flush()
+    await progress.advance({SOURCE: Reached(20)})
+    # The partitions go while a flush waits for the store, which then has lost what it had.
+    progress.start_flush()
+    progress.doubt()
+    progress.begin({})
+    store.hashes[keys.PROGRESS].clear()
+    with pytest.raises(GivenUpError):
+        await progress.advance({SOURCE: Reached(60)})
+    with pytest.raises(GivenUpError):
+        await progress.verify()
+    assert await store.progress() == {}
