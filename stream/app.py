@@ -39,6 +39,7 @@ from stream.liveness import Liveness, StalledError
 from stream.peek import Peeked, Place, peek
 from stream.pipeline import Pipeline
 from stream.placement import Placement
+from stream.progress import GivenUpError
 from stream.relay import HistoryRelay
 from stream.transport import BatchConsumer, BatchTransport, Committed, Fetched, PassThrough
 from stream.tuning import spare_the_collector, take_turns
@@ -131,6 +132,7 @@ def create_app(settings: Settings) -> faust.App:
         look,
         pipeline.source,
         partitions=lambda: worker.partitions,
+        is_placed=lambda: worker.is_placed,
         absorbed=lambda: worker.absorbed_batches,
         is_held_back=lambda: worker.is_writing,
         stall_seconds=settings.stall_seconds,
@@ -298,9 +300,12 @@ def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None
     searches: set[asyncio.Task[None]] = set()
 
     async def place(committed: Committed) -> dict[Place, int] | None:
-        """Where to begin; None when the worker stops for what it found."""
+        """Where to begin; None when the worker stops for what it found, or the partitions went meanwhile."""
         try:
             positions = await worker.place({one: committed[one] for one in committed if one[0] in _TOPICS})
+        except GivenUpError as error:
+            log.info("placement.given_up", reason=str(error))
+            return None
         except Exception as error:
             # Without it nothing is read: a worker that only sends heartbeats must not look alive.
             log.exception("placement.failed")

@@ -22,6 +22,10 @@ class StalledError(Exception):
     """Records wait in the broker, nothing holds the worker back, and it reads none."""
 
 
+# Joining a group may take others' time as well: it is waited for this many times as long.
+_JOINS = 5
+
+
 @dataclass(slots=True)
 class Liveness:
     """Looked at now and then; `absorbed` counts what was read, `is_held_back` says whether a write is under way."""
@@ -30,6 +34,7 @@ class Liveness:
     peek: Peek
     source: Callable[[str, int], str]
     partitions: Callable[[], frozenset[Place]]
+    is_placed: Callable[[], bool]
     absorbed: Callable[[], int]
     is_held_back: Callable[[], bool]
     stall_seconds: float
@@ -41,10 +46,15 @@ class Liveness:
         """Raises StalledError when nothing was read for `stall_seconds` though there was something to read."""
         now = time.monotonic()
         absorbed = self.absorbed()
-        if absorbed != self._absorbed or self.is_held_back() or not self.partitions():
+        has_nothing_to_read = self.is_placed() and not self.partitions()
+        if absorbed != self._absorbed or self.is_held_back() or has_nothing_to_read:
             self._absorbed, self._moved, self._progress = absorbed, now, {}
             return
         if now - self._moved < self.stall_seconds:
+            return
+        if not self.partitions():
+            if now - self._moved > _JOINS * self.stall_seconds:
+                raise StalledError(f"no partitions were assigned for {now - self._moved:.0f} s")
             return
         try:
             progress = await self.store.progress()

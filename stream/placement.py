@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import structlog
 
-from detection.errors import LogRecreatedError
+from detection.errors import DependencyError, LogRecreatedError
 from metrics import Instruments
 from state.store import Reached, StateStore
 from stream.peek import Peek, Peeked, Place
@@ -56,13 +56,15 @@ class Placement:
         sources = {place: self._source(*place) for place in committed}
         if any(source not in progress for source in sources.values()):
             progress = await self._from_subjects(set(sources.values()) - progress.keys()) | progress
-        seen = await self._peek(
-            {
-                place: progress[source].offset - 1
-                for place, source in sources.items()
-                if source in progress and progress[source].offset > 0
-            }
-        )
+        asked = {
+            place: progress[source].offset - 1
+            for place, source in sources.items()
+            if source in progress and progress[source].offset > 0
+        }
+        seen = await self._peek(asked)
+        if asked.keys() - seen.keys():
+            # To read on unchecked would be to take a topic that was made anew for the one that was read.
+            raise DependencyError("kafka", f"no answer about {sorted(asked.keys() - seen.keys())}")
         for place, peeked in seen.items():
             await self._check(place, progress[sources[place]], peeked)
         placed = Placed()

@@ -92,6 +92,8 @@ class Worker:
         self._partitions: set[Place] = set()
         self._next: dict[Place, int] = {}
         self._is_placed = False
+        # Counts how often partitions went: a decision about them that took longer is void.
+        self._assignment = 0
         self._is_abandoned = False
         self._written_events = 0
         # One flush, tick or placement at a time: a position is never decided under a write that follows on another one.
@@ -145,7 +147,10 @@ class Worker:
     async def _place(self, committed: Mapping[Place, int | None]) -> dict[Place, int]:
         self._doubt()
         self._pipeline.lives = {topic: one.life for topic, one in (await self._store.log_lives()).items()}
+        assignment = self._assignment
         placed = await self._placement.place(committed)
+        if assignment != self._assignment:
+            raise GivenUpError("the partitions went while it was decided where to read them")
         self._progress.begin(placed.known)
         self._partitions = set(committed)
         self._next = dict(placed.positions)
@@ -334,11 +339,13 @@ class Worker:
             log.warning("release.unwritten", events=self.in_memory)
             self._doubt()
         if partitions:
+            self._assignment += 1
             self._doubt()
             self._partitions.difference_update(partitions)
 
     def rest(self) -> None:
         """Nothing is assigned to this worker, so nothing has to be decided."""
+        self._assignment += 1
         self._partitions.clear()
         self._is_placed = True
 
