@@ -20,9 +20,11 @@ from detection.kernel.row import ROW
 from detection.policy import Policy
 from local.stack import Stack
 from state.redis_store import RedisStore
+from state.store import Reached
 from stream.buffer import CALLS
 from stream.decoding import Record
 from stream.pipeline import Pipeline
+from stream.progress import short_hash
 from tests import worker
 
 pytestmark = pytest.mark.debian
@@ -97,6 +99,8 @@ async def _written(url: str) -> None:
         records: list[Record] = [Recorded(at + number, value) for number, value in enumerate(calls[at : at + BATCH])]
         assert pipeline.absorb_calls(CALLS, 0, records, None) == (BATCH, 0)
         await pipeline.flush()
+        reached = Reached(at + BATCH, records[-1].timestamp, short_hash(records[-1]))
+        await store.advance_progress({"kafka/calls/0": 0}, {"kafka/calls/0": reached})
     await store.aclose()
 
 
