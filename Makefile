@@ -49,7 +49,7 @@ run: setup ## Start the whole stack, replay the recorded calls, serve on http://
 
 .PHONY: test
 test: setup ## Run the tests that need nothing but what setup installed
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not soak" $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not soak and not faults" $(ARGS)
 
 .PHONY: test-kafka
 test-kafka: setup ## Run the tests that meet Apache Kafka itself; needs Java and Maven
@@ -72,6 +72,10 @@ format: setup ## Mend formatting and what lint can mend alone
 .PHONY: bench
 bench: setup ## Run every benchmark, or the one in NAME=
 	@$(BIN)/python -m benchmarks $(NAME)
+
+.PHONY: test-faults
+test-faults: setup ## Run some schedules of faults, and the mutations that they must catch
+	@$(BIN)/pytest -m "faults and not soak" $(ARGS)
 
 .PHONY: soak
 soak: setup ## Run the tests that take hours, RUNS= schedules of faults among them

@@ -4,33 +4,39 @@ A mutation that finds nothing to change ends its worker: then the product was re
 """
 
 import itertools
-from pathlib import Path
+from hashlib import sha1
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
-from state.redis_pipeline import WRITE_SUBJECT
+from state import redis_pipeline
+from state.redis_transactions import Transactions
 from stream import aggregation
 from stream.buffer import Flushed
 from stream.pipeline import Pipeline
 
-_COMPARISON: Final = "~= ARGV[1] then"
+_COMPARISON: Final = b"~= ARGV[1] then"
 
 
 def every_write_wins() -> None:
-    """The script that writes a subject no longer compares revisions: the last writer's state stands."""
-    read_text = Path.read_text
+    """Subjects are written by a script that no longer compares revisions: the last writer's state stands."""
+    original = redis_pipeline._script
 
-    def read(path: Path, *arguments: Any, **options: Any) -> str:
-        text = read_text(path, *arguments, **options)
-        if path.name == WRITE_SUBJECT:
-            if _COMPARISON not in text:
-                raise SystemExit(f"{WRITE_SUBJECT} does not compare revisions as it used to")
-            text = text.replace(_COMPARISON, "== 'never' then")
-        return text
+    def changed(name: str) -> tuple[str, bytes]:
+        digest, source = original(name)
+        if name != redis_pipeline.WRITE_SUBJECT:
+            return digest, source
+        if _COMPARISON not in source:
+            raise SystemExit(f"{name} does not compare revisions as it used to")
+        source = source.replace(_COMPARISON, b"== 'never' then")
+        return sha1(source, usedforsecurity=False).hexdigest(), source
 
-    Path.read_text = read  # type: ignore[method-assign, assignment]
+    async def by_script(*_: object) -> None:
+        return None
+
+    _replace(redis_pipeline, "_script", changed)
+    _replace(Transactions, "write", by_script)
 
 
 def nothing_is_known_already() -> None:

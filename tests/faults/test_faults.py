@@ -40,7 +40,7 @@ def say(pytestconfig: pytest.Config) -> Say:
     return write
 
 
-@pytest.mark.slow
+@pytest.mark.faults
 @pytest.mark.timeout(600)
 async def test_a_handful_of_schedules_with_every_kind_of_fault_ends_as_the_quiet_run(
     postgres: Postgres, tmp_path: Path

@@ -10,7 +10,7 @@ from tests.faults import mutations
 from tests.faults.outcome import Outcome
 from tests.faults.soak import Summary, soak
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(900)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(900)]
 
 
 async def _first_difference(mutation: Callable[[], None], postgres: Postgres, folder: Path) -> Summary:
@@ -29,22 +29,16 @@ def _miscounted(outcome: Outcome) -> list[str]:
     return [one for one in outcome.differences if " accepted: expected" in one]
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 async def test_a_store_whose_last_writer_wins_is_caught(postgres: Postgres, tmp_path: Path) -> None:
     summary = await _first_difference(mutations.every_write_wins, postgres, tmp_path)
     assert any(map(_miscounted, summary.failed)), str(summary)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 async def test_a_pipeline_that_counts_what_it_has_already_is_caught(postgres: Postgres, tmp_path: Path) -> None:
     summary = await _first_difference(mutations.nothing_is_known_already, postgres, tmp_path)
     assert any(map(_miscounted, summary.failed)), str(summary)
 
 
-@pytest.mark.slow
-@pytest.mark.timeout(900)
 async def test_a_worker_that_acknowledges_before_it_writes_is_caught(postgres: Postgres, tmp_path: Path) -> None:
     summary = await _first_difference(mutations.acknowledged_before_the_write, postgres, tmp_path)
     assert any(map(_miscounted, summary.failed)), str(summary)
