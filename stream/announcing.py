@@ -4,9 +4,8 @@ Out of the outbox that the write filled which made it so: at least once, each me
 a threshold only the newest counts: what was published again before it was told is told once.
 """
 
-from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
-from itertools import islice
 from typing import Any, Final
 
 import orjson
@@ -15,11 +14,11 @@ from detection.alerts import Transition
 from detection.hours import HOUR_MS, iso
 from detection.subject import Subject
 from state.store import StateStore
+from stream.outboxes import Outboxes
 
 THRESHOLDS: Final = "thresholds"
 ALERTS: Final = "alerts"
 
-_SUBJECTS_AT_ONCE: Final = 500
 _NUMBERS: Final = ("estimate", "lower", "upper", "threshold", "expected_calls", "measured_exceedance")
 _WHOLE: Final = ("min_calls", "n_learned", "judged")
 _TEXTS: Final = ("operator", "unit", "status", "window_start", "window_end", "valid_until", "version")
@@ -37,42 +36,18 @@ class Message:
 Send = Callable[[Sequence[Message]], Awaitable[None]]
 
 
-class Announcer:
+class Announcer(Outboxes):
     """Tells what is in the outboxes; raises DependencyError, and remembers the rest, when one of the two is away.
 
     `send` returns when the broker has all of them.
     """
 
     def __init__(self, store: StateStore, send: Send) -> None:
+        super().__init__()
         self._store = store
         self._send = send
-        self._pending: dict[Subject, None] = {}
 
-    @property
-    def pending(self) -> int:
-        """Subjects of which something is not known to be told."""
-        return len(self._pending)
-
-    def add(self, subjects: Iterable[Subject]) -> None:
-        """Remember subjects whose outbox has something in it."""
-        self._pending.update(dict.fromkeys(subjects))
-
-    async def drain(self) -> int:
-        """Tell all that is pending; how many messages. Nothing leaves an outbox before the broker has it."""
-        told = 0
-        while self._pending:
-            subjects = list(islice(self._pending, _SUBJECTS_AT_ONCE))
-            # Forgotten before their outboxes are read: what a flush adds from here on is remembered anew.
-            for subject in subjects:
-                del self._pending[subject]
-            try:
-                told += await self._tell(subjects)
-            except BaseException:
-                self.add(subjects)
-                raise
-        return told
-
-    async def _tell(self, subjects: Sequence[Subject]) -> int:
+    async def _carry(self, subjects: Sequence[Subject]) -> int:
         found = await self._store.announcements(subjects)
         if not found:
             return 0

@@ -11,7 +11,7 @@ the next load is followed by the question again.
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 
 from state.store import Reached, StateStore
 from stream.decoding import Record
@@ -34,10 +34,6 @@ class Progress:
         self._flushed_in = 0
         self.epoch = 0
 
-    def known(self, source: str) -> int:
-        """The offset before which everything of the source is stored, 0 where nothing is known."""
-        return self._known.get(source, 0)
-
     def begin(self, known: Mapping[str, int]) -> None:
         """These are the sources that are read now, and what is stored of each."""
         self._known = dict(known)
@@ -45,11 +41,6 @@ class Progress:
     def doubt(self) -> None:
         """Whatever is being written must not be written any more: its partitions are gone, or the store has lost."""
         self.epoch += 1
-
-    def forget(self, sources: Iterable[str]) -> None:
-        """These sources are another worker's now, and its to watch over."""
-        for source in sources:
-            self._known.pop(source, None)
 
     def start_flush(self) -> None:
         """From here on, until the next one, `verify` also asks whether anything was put in doubt since."""

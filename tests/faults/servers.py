@@ -184,13 +184,6 @@ class Servers(ABC):
         async with self._redis_lock:
             await _cut(self._redis_proxy, how, seconds)
 
-    async def fail_over(self, seconds: float) -> None:
-        """The master ends, a replica takes over, and after so many seconds the master is back, as a replica.
-
-        For servers that have one: theirs is a servers of its own, with FAIL_OVER among its kinds.
-        """
-        raise NotImplementedError
-
 
 async def _cut(proxy: Proxy, how: How, seconds: float) -> None:
     proxy.cut(how)

@@ -47,7 +47,6 @@ class Striking:
             Kind.KILL_REDIS: self._served(lambda fault: run.servers.restart_redis(fault.seconds)),
             Kind.PAUSE_REDIS: self._served(lambda fault: run.servers.pause_redis(fault.seconds)),
             Kind.CUT_REDIS: self._served(lambda fault: run.servers.cut_redis(_how(fault), fault.seconds)),
-            Kind.FAIL_OVER: self._served(lambda fault: run.servers.fail_over(fault.seconds)),
         }
 
     async def strike_all(self) -> None:
