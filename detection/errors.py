@@ -7,6 +7,7 @@ TidemarkError
 │   ├── InvalidSubjectError        a biller id, model name or version that cannot be a key
 │   ├── UnknownMetricError         a metric type that the catalogue does not know
 │   ├── InvalidRowError            a row of a data set that cannot be read
+│   ├── InvalidRuleError           a rule that contradicts itself or cannot be read
 │   └── TooLargeError              more bytes, rows or depth than is taken
 ├── RetryError                 send the same again later
 │   ├── ConflictError              another writer was faster, several times in a row
@@ -51,6 +52,10 @@ class InvalidRowError(InputError):
         self.row = row
         self.field = field
         self.reason = reason
+
+
+class InvalidRuleError(InputError):
+    """A rule that contradicts itself or cannot be read; names the field."""
 
 
 class TooLargeError(InputError):

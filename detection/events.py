@@ -4,7 +4,7 @@ JSON has no NaN, and a number beyond a double is refused by the decoder, so ever
 """
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from typing import Annotated, Any, Literal
 
@@ -28,10 +28,15 @@ _FIRST_SERVER_ERROR = 500
 MAX_LATENCY_MS = 3_600_000.0
 MAX_GAUGE = 1e15
 MAX_GAUGES = 64
+MAX_LABELS = 16
 MAX_CALLS_IN_BATCH = 100_000
 
 _EPOCH = datetime.fromtimestamp(0, UTC)
 _MILLISECOND = timedelta(milliseconds=1)
+
+LabelName = Annotated[str, Meta(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+LabelValue = Annotated[str, Meta(max_length=128)]
+_Labels = Annotated[dict[LabelName, LabelValue], Meta(max_length=MAX_LABELS)]
 
 Moment = int | Annotated[datetime, Meta(tz=True)]
 
@@ -54,11 +59,12 @@ class CallBatch(msgspec.Struct, gc=False):
 
 @dataclass(frozen=True, slots=True)
 class Observed:
-    """One observation event: the gauges of a model version at one moment, by metric slug."""
+    """One observation event: the gauges of a model version at one moment, by metric slug in the order of the event."""
 
     subject: Subject
     timestamp_ms: int
     gauges: dict[str, float]
+    labels: dict[str, str] = field(default_factory=dict)
 
 
 _BEGINS_BATCH = re.compile(rb'\s*\{\s*"calls"\s*:')
@@ -112,7 +118,7 @@ def check_call(event: CallEvent) -> tuple[Subject, int, int, int]:
 def decode_observation(payload: bytes) -> Observed:
     """One observation event; raises InvalidEventError that names the field.
 
-    `name`, `version` and `timestamp` are its identity, `labels` (an object of texts) is kept out of the metrics, and
+    `name`, `version` and `timestamp` are its identity, `labels` (an object of up to 16 texts) is no metric, and
     every other field must be a finite number: a text among the metrics is a producer's mistake, not a label.
     """
     try:
@@ -129,7 +135,7 @@ def observed(fields: dict[str, Any]) -> Observed:
     if not isinstance(name, str) or not isinstance(version, str):
         raise InvalidEventError("name, version: both must be texts")
     moment = fields.pop("timestamp", None)
-    fields.pop("labels", None)
+    labels = _labels(fields.pop("labels", None))
     try:
         subject = Subject.model(name, version)
         ms = timestamp_ms(msgspec.convert(moment, Moment))
@@ -142,17 +148,24 @@ def observed(fields: dict[str, Any]) -> Observed:
     if len(fields) > MAX_GAUGES:
         raise InvalidEventError(f"{len(fields)} metrics in one event, {MAX_GAUGES} are the most")
     gauges: dict[str, float] = {}
-    for field, value in fields.items():
+    for key, value in fields.items():
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise InvalidEventError(f"{field[:80]}: a {type(value).__name__} is not a number")
+            raise InvalidEventError(f"{key[:80]}: a {type(value).__name__} is not a number")
         # JSON has no NaN; a whole number of a thousand digits has no float, so it is compared as it is.
         if abs(value) > MAX_GAUGE:
-            raise InvalidEventError(f"{field[:80]}: the value is beyond ±{MAX_GAUGE:g}")
+            raise InvalidEventError(f"{key[:80]}: the value is beyond ±{MAX_GAUGE:g}")
         try:
-            slug = gauge(field).slug
+            slug = gauge(key).slug
         except UnknownMetricError as error:
             raise InvalidEventError(str(error)) from error
         if slug in gauges:
-            raise InvalidEventError(f"{field[:80]}: the metric {slug} is given twice")
+            raise InvalidEventError(f"{key[:80]}: the metric {slug} is given twice")
         gauges[slug] = float(value)
-    return Observed(subject, ms, gauges)
+    return Observed(subject, ms, gauges, labels)
+
+
+def _labels(given: Any) -> dict[str, str]:
+    try:
+        return dict(sorted(msgspec.convert({} if given is None else given, _Labels).items()))
+    except msgspec.ValidationError as error:
+        raise InvalidEventError(f"labels: {error}") from error
