@@ -62,10 +62,11 @@ def ask(url: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
         except ValueError as error:
             raise OperatorError(f"{url} does not answer as Tidemark's API does") from error
         return answer
-    raise _refusal(response)
+    raise refusal(response)
 
 
-def _refusal(response: "httpx.Response") -> InputError | ConflictError | DependencyError | OperatorError:
+def refusal(response: "httpx.Response") -> InputError | ConflictError | DependencyError | OperatorError:
+    """What an answer that is none means for the caller, in the problem's own words."""
     try:
         detail = str(response.json()["detail"])
     except (ValueError, KeyError, TypeError):
