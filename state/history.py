@@ -1,7 +1,6 @@
 """The history of closed windows in PostgreSQL: every write is an upsert that can be repeated."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -9,19 +8,16 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, cast
 
 import orjson
-import psycopg
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
-from psycopg_pool import AsyncConnectionPool
 
-from detection.errors import DependencyError
 from detection.subject import Subject
 from detection.windows import CallWindow, Window
+from state.database import Database
+from state.partitions import CALL_WINDOWS, OBSERVATIONS
 
 Origin = Literal["live", "train"]
 
-_CONNECT_SECONDS: Final = 5
-_STATEMENT_SECONDS: Final = 60
 _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 # Live values are written under the shared lock and a series is replaced under the exclusive one, each until its commit:
@@ -103,26 +99,15 @@ class History:
     """
 
     def __init__(self, url: str, *, connections: int = 4, timeout_seconds: float = 10.0) -> None:
-        self._pool = AsyncConnectionPool(
-            url,
-            min_size=1,
-            max_size=connections,
-            max_waiting=64,
-            timeout=timeout_seconds,
-            kwargs={"autocommit": True, "connect_timeout": _CONNECT_SECONDS, "application_name": "tidemark"},
-            configure=_configure,
-            # A connection that broke while nobody used it is replaced before it is handed out.
-            check=AsyncConnectionPool.check_connection,
-            open=False,
-        )
+        self.database = Database(url, connections=connections, timeout_seconds=timeout_seconds)
 
     async def open(self) -> None:
         """Start to connect; does not wait for it, and does not fail where PostgreSQL is away."""
-        await self._pool.open(wait=False)
+        await self.database.open()
 
     async def close(self) -> None:
         """Give the connections back."""
-        await self._pool.close()
+        await self.database.close()
 
     async def __aenter__(self) -> Self:
         await self.open()
@@ -144,7 +129,8 @@ class History:
         ]
         if not rows:
             return
-        async with self._transaction() as connection:
+        hours = _hours(hour for _, hour, _ in rows)
+        async with self.database.transaction({CALL_WINDOWS: hours, OBSERVATIONS: hours}) as connection:
             await connection.execute(_STAGING)
             await _copy(
                 connection,
@@ -183,7 +169,7 @@ class History:
         """The series' values of the hours `from_hour <= hour < to_hour`, oldest first."""
         start = None if from_hour is None else _moment(from_hour)
         end = None if to_hour is None else _moment(to_hour)
-        async with self._connection() as connection:
+        async with self.database.connection() as connection:
             cursor = connection.cursor(binary=True)
             await cursor.execute(_READ, (str(subject), metric_slug, start, start, end, end))
             found = await cursor.fetchall()
@@ -191,8 +177,9 @@ class History:
 
     async def add_training(self, subject: Subject, metric_slug: str, rows: Iterable[tuple[int, float, int]]) -> None:
         """Keep `(hour, value, count)` of a data set, except for hours that are known already."""
-        async with self._transaction() as connection:
-            await self._stage_rows(connection, subject, metric_slug, rows)
+        kept = list(rows)
+        async with self.database.transaction({OBSERVATIONS: _hours(hour for hour, _, _ in kept)}) as connection:
+            await self._stage_rows(connection, subject, metric_slug, kept)
             await connection.execute(_INSERT_TRAINING)
 
     async def replace(
@@ -205,8 +192,9 @@ class History:
         them. What is learned later is of that hour or younger.
         """
         series = str(subject), metric_slug
-        async with self._transaction() as connection:
-            await self._stage_rows(connection, subject, metric_slug, rows)
+        kept = list(rows)
+        async with self.database.transaction({OBSERVATIONS: _hours(hour for hour, _, _ in kept)}) as connection:
+            await self._stage_rows(connection, subject, metric_slug, kept)
             await connection.execute(_LOCK_EXCLUSIVE, (_LOCK,))
             await connection.execute("delete from observations where subject = %s and metric = %s", series)
             await connection.execute(_INSERT_TRAINING)
@@ -214,15 +202,14 @@ class History:
 
     async def count(self) -> int:
         """Values of all series together."""
-        async with self._connection() as connection:
+        async with self.database.connection() as connection:
             cursor = await connection.execute("select count(*) from observations")
             found = await cursor.fetchone()
         return 0 if found is None else int(found[0])
 
     async def ping(self) -> None:
         """Raises DependencyError when PostgreSQL does not answer."""
-        async with self._connection() as connection:
-            await connection.execute("select 1")
+        await self.database.ping()
 
     async def _stage_rows(
         self,
@@ -236,23 +223,6 @@ class History:
         await _copy_observations(
             connection, ((text, metric_slug, _moment(hour), float(value), count) for hour, value, count in rows)
         )
-
-    @asynccontextmanager
-    async def _transaction(self) -> AsyncIterator[AsyncConnection]:
-        async with self._connection() as connection, connection.transaction():
-            yield connection
-
-    @asynccontextmanager
-    async def _connection(self) -> AsyncIterator[AsyncConnection]:
-        try:
-            async with self._pool.connection() as connection:
-                yield connection
-        except psycopg.Error as error:
-            raise DependencyError("postgres", f"{type(error).__name__}: {str(error).strip()}") from error
-
-
-async def _configure(connection: AsyncConnection) -> None:
-    await connection.execute(f"set statement_timeout = '{_STATEMENT_SECONDS}s'")
 
 
 async def _copy_observations(connection: AsyncConnection, rows: Iterable[tuple[Any, ...]]) -> None:
@@ -276,6 +246,10 @@ async def _copy(
 
 def _bins(window: CallWindow) -> Jsonb:
     return Jsonb({str(key): window.bins[key] for key in sorted(window.bins)}, dumps=orjson.dumps)
+
+
+def _hours(hours: Iterable[int]) -> list[datetime]:
+    return [_moment(hour) for hour in set(hours)]
 
 
 @lru_cache(maxsize=65_536)

@@ -1,0 +1,22 @@
+"""Milliseconds since the epoch as PostgreSQL's times, and back."""
+
+from datetime import UTC, datetime, timedelta
+from typing import Final
+
+from detection.hours import iso
+
+_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+_MILLISECOND: Final = timedelta(milliseconds=1)
+
+
+def ms_of(moment: datetime) -> int:
+    """Full milliseconds."""
+    return (moment - _EPOCH) // _MILLISECOND
+
+
+def bounds(from_ms: int | None, to_ms: int | None) -> dict[str, str]:
+    """Parameters `start` and `end` as texts, because a datetime has no infinity; None leaves the side open."""
+    return {
+        "start": "-infinity" if from_ms is None else iso(from_ms),
+        "end": "infinity" if to_ms is None else iso(to_ms),
+    }
