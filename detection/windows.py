@@ -138,3 +138,14 @@ def latency_bin(latency_us: int) -> int:
     exponent = latency_us.bit_length() - 1
     fraction = (latency_us << 2 >> exponent) & 3
     return 4 * exponent + fraction
+
+
+def latency_bounds(key: int) -> tuple[int, int]:
+    """The shortest and the longest latency, in whole microseconds, of a bin.
+
+    >>> latency_bounds(latency_bin(184_200))
+    (163840, 196607)
+    """
+    exponent, fraction = divmod(key, 4)
+    shortest, beyond = (-(-(quarters << exponent) // 4) for quarters in (4 + fraction, 5 + fraction))
+    return (shortest if key else 0), beyond - 1

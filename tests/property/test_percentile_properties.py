@@ -1,0 +1,100 @@
+"""Percentiles of bins: as near as is promised, whatever was counted, and however it was cut into windows."""
+
+import math
+import struct
+from collections import Counter
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from detection.events import MAX_GAUGE
+from detection.gauge_bins import gauge_bins
+from detection.windows import latency_bin, latency_bounds
+from state.call_statistics import latency_percentiles
+from state.percentiles import gauge_percentiles, merged, nearest_ranks
+
+# The smallest value that is told from zero, and what a bin promises.
+TOLD_FROM_ZERO = 2.0**-30
+GAUGE_ERROR = 1 / 64
+LATENCY_ERROR = 1 / 9
+
+gauges = st.one_of(
+    st.floats(-MAX_GAUGE, MAX_GAUGE),
+    st.floats(-1.0, 1.0),
+    st.sampled_from([0.0, -0.0, 1e-9, -1e-9, 1.0, -1.0, MAX_GAUGE, -MAX_GAUGE]),
+)
+samples = st.lists(gauges, min_size=1, max_size=60)
+shares = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=5)
+latencies = st.lists(st.integers(0, 3_600_000_000), min_size=1, max_size=60)
+
+
+Sent = tuple[bytes, bytes]
+
+
+def sent(counts: Mapping[int, int]) -> Sent:
+    """As `sent_bins` and `sent_events` in PostgreSQL."""
+    bins = sorted(counts)
+    return (
+        b"".join(struct.pack(">ih", 2, one) for one in bins),
+        b"".join(struct.pack(">ii", 4, counts[one]) for one in bins),
+    )
+
+
+def binned(values: Sequence[float]) -> Counter[int]:
+    return Counter(gauge_bins(np.array(values, np.float64)).tolist()) if values else Counter()
+
+
+def exact(values: Sequence[float], share: float) -> float:
+    """The smallest value that so many do not exceed, by its definition."""
+    return min(one for one in values if sum(other <= one for other in values) >= share * len(values))
+
+
+@given(samples, shares)
+def test_a_percentile_of_bins_is_near_the_one_of_the_values(values: list[float], asked: list[float]) -> None:
+    found = gauge_percentiles(merged(*sent(binned(values))), asked, minimum=min(values), maximum=max(values))
+    for share, value in zip(asked, found, strict=True):
+        assert math.isclose(value, exact(values, share), rel_tol=GAUGE_ERROR, abs_tol=TOLD_FROM_ZERO)
+
+
+@given(samples, shares)
+def test_the_ranks_of_values_that_are_counted_one_by_one_are_exact(values: list[float], asked: list[float]) -> None:
+    ordered = np.array(sorted(values))
+    found = nearest_ranks(ordered, np.ones(len(values), dtype=np.int64), asked)
+    assert list(found) == [exact(values, share) for share in asked]
+
+
+@given(samples, st.lists(st.integers(0, 3), min_size=60, max_size=60))
+def test_any_split_into_windows_adds_up_to_the_same(values: list[float], places: list[int]) -> None:
+    parts = [[value for value, place in zip(values, places, strict=False) if place == number] for number in range(4)]
+    bins, counts = zip(*(sent(binned(part)) for part in parts), strict=True)
+    found = merged(b"".join(bins), b"".join(counts))
+    whole = binned(values)
+    assert dict(zip(*(one.tolist() for one in found), strict=True)) == whole
+    assert found[0].tolist() == sorted(whole)
+
+
+@given(st.dictionaries(st.integers(-2560, 2560), st.integers(1, 2**31 - 1), min_size=1, max_size=9))
+def test_counts_of_any_size_add_up_exactly(counts: dict[int, int]) -> None:
+    bins, events = merged(*(3 * one for one in sent(counts)))
+    assert dict(zip(bins.tolist(), events.tolist(), strict=True)) == {key: 3 * n for key, n in counts.items()}
+
+
+@given(latencies, shares)
+def test_a_percentile_of_latencies_is_near_the_one_of_the_calls(values: list[int], asked: list[float]) -> None:
+    bins = Counter(map(latency_bin, values))
+    least, most, found = latency_percentiles(bins, asked)
+    assert least <= min(values) / 1000 <= max(least * 1.25, 0.001)
+    assert most >= max(values) / 1000 >= most / 1.25 - 0.001
+    for share, value in zip(asked, found, strict=True):
+        assert math.isclose(value, exact(values, share) / 1000, rel_tol=LATENCY_ERROR, abs_tol=0.001)
+
+
+@pytest.mark.parametrize("key", [0, 4, 6, 8, 9, 31, 71, 120, 127])
+def test_the_bounds_of_a_latency_bin_are_the_outermost_latencies_in_it(key: int) -> None:
+    shortest, longest = latency_bounds(key)
+    assert {latency_bin(shortest), latency_bin(longest)} == {key}
+    assert latency_bin(longest + 1) > key
+    assert key == 0 or latency_bin(shortest - 1) < key
