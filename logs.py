@@ -34,8 +34,9 @@ def configure(settings: Settings) -> None:
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(level(settings))
-    # What Faust and aiokafka say of each rebalance and metadata request is for their authors.
-    for name in ("faust", "mode", "aiokafka", "kafka", "alembic"):
+    # What Faust and aiokafka say of each rebalance and metadata request is for their authors; and what HTTP clients say
+    # of each request holds its URL, which is the secret of many a chat's webhook.
+    for name in ("faust", "mode", "aiokafka", "kafka", "alembic", "httpx", "httpcore", "urllib3"):
         logging.getLogger(name).setLevel(max(level(settings), logging.WARNING))
     structlog.configure(
         processors=[*_SHARED, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],

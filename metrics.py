@@ -132,11 +132,53 @@ HISTORY_PENDING = Instrument(
     help="Subjects with learned windows that PostgreSQL has not taken yet.",
     comment="Grows while PostgreSQL is away and drains by itself afterwards.",
 )
+ARCHIVED_ROWS = Instrument(
+    name="tidemark_archived_rows_total",
+    kind="counter",
+    labels=("result",),
+    help="Values of observation events that were read for PostgreSQL, by what became of them.",
+    comment="`result` is `written`, `expired` (older than raw events are kept; their hours may still be counted) or "
+    "`repeated` (there already).",
+)
+ARCHIVE_LAG = Instrument(
+    name="tidemark_archive_lag_records",
+    kind="gauge",
+    labels=("partition",),
+    help="Records between the end of a partition of `observations` and what PostgreSQL has of it.",
+    comment="Grows while PostgreSQL is away. Beyond the topic's retention, events would be lost to the history.",
+)
+ARCHIVE_RETRIES = Instrument(
+    name="tidemark_archive_retries_total",
+    kind="counter",
+    help="Times that observation events could not be written to PostgreSQL, and were kept for another attempt.",
+    comment="A steady rate while PostgreSQL answers means that it refuses what it is sent: the log says why.",
+)
 ANNOUNCEMENTS_PENDING = Instrument(
     name="tidemark_announcements_pending_subjects",
     kind="gauge",
     help="Subjects with published answers or alerts that the topics `thresholds` and `alerts` have not got yet.",
     comment="Rises at the top of an hour, when all subjects are published, and drains within minutes.",
+)
+NOTIFICATIONS = Instrument(
+    name="tidemark_notifications_total",
+    kind="counter",
+    labels=("target", "result"),
+    help="Times that a target was told of an alert, by what became of it.",
+    comment="`result` is `delivered`, `failed` (tried again later) or `given_up` (the end of an alert, after a day).",
+)
+NOTIFICATIONS_PENDING = Instrument(
+    name="tidemark_notifications_pending",
+    kind="gauge",
+    labels=("target",),
+    help="Alerts of which a target is to be told and was not yet.",
+    comment="Only the one worker that notifies reports it. Above 0 for long: the target does not answer.",
+)
+NOTIFICATIONS_OLDEST = Instrument(
+    name="tidemark_notifications_oldest_seconds",
+    kind="gauge",
+    labels=("target",),
+    help="For how long the alert that a target was to be told of first has been waiting, in seconds; 0 for none.",
+    comment="What to alert on, through another channel.",
 )
 SERIES = Instrument(
     name="tidemark_series",
@@ -200,7 +242,13 @@ INSTRUMENTS = (
     RECREATED_LOGS,
     STALLS,
     HISTORY_PENDING,
+    ARCHIVED_ROWS,
+    ARCHIVE_LAG,
+    ARCHIVE_RETRIES,
     ANNOUNCEMENTS_PENDING,
+    NOTIFICATIONS,
+    NOTIFICATIONS_PENDING,
+    NOTIFICATIONS_OLDEST,
     SERIES,
     COHORT_EXCEEDANCE,
     DEAD_LETTERS,
@@ -229,7 +277,13 @@ class Instruments:
     recreated_logs: Counter
     stalls: Counter
     history_pending: Gauge
+    archived_rows: Counter
+    archive_lag: Gauge
+    archive_retries: Counter
     announcements_pending: Gauge
+    notifications: Counter
+    notifications_pending: Gauge
+    notifications_oldest: Gauge
     series: Gauge
     cohort_exceedance: Gauge
     dead_letters: Counter
@@ -256,7 +310,13 @@ def instruments(registry: CollectorRegistry) -> Instruments:
         recreated_logs=RECREATED_LOGS.counter(registry),
         stalls=STALLS.counter(registry),
         history_pending=HISTORY_PENDING.gauge(registry),
+        archived_rows=ARCHIVED_ROWS.counter(registry),
+        archive_lag=ARCHIVE_LAG.gauge(registry),
+        archive_retries=ARCHIVE_RETRIES.counter(registry),
         announcements_pending=ANNOUNCEMENTS_PENDING.gauge(registry),
+        notifications=NOTIFICATIONS.counter(registry),
+        notifications_pending=NOTIFICATIONS_PENDING.gauge(registry),
+        notifications_oldest=NOTIFICATIONS_OLDEST.gauge(registry),
         series=SERIES.gauge(registry),
         cohort_exceedance=COHORT_EXCEEDANCE.gauge(registry),
         dead_letters=DEAD_LETTERS.counter(registry),

@@ -18,6 +18,7 @@ from detection.challengers.selection import Selection
 from detection.errors import SettingsError
 from detection.hours import SECOND_MS
 from detection.policy import Policy
+from state.keeping import Keeping
 from state.redis_address import parse as parse_redis_url
 
 PREFIX = "TIDEMARK_"
@@ -66,6 +67,35 @@ class Settings(BaseSettings):
     postgres_url: SecretStr = Field(
         default=SecretStr("postgresql://postgres@127.0.0.1:5432/postgres"),
         description="PostgreSQL with the history of closed windows.",
+    )
+    keep_events_days: int = Field(
+        default=30,
+        ge=1,
+        le=36_600,
+        description="Days for which PostgreSQL keeps raw observation events. Like all that is kept, they go by whole "
+        "partitions, here days, and by the clock that TIDEMARK_CLOCK names.",
+    )
+    keep_minutes_days: int = Field(
+        default=90, ge=1, le=36_600, description="Days for which PostgreSQL keeps the minutes of observations."
+    )
+    keep_hours_days: int = Field(
+        default=1830,
+        ge=32,
+        le=36_600,
+        description="Days for which PostgreSQL keeps hours: of observations, of calls, and the values that models "
+        "learned, from which they can be trained again.",
+    )
+    keep_alerts_days: int = Field(
+        default=1830,
+        ge=32,
+        le=36_600,
+        description="Days for which PostgreSQL keeps alerts and the audit of the rules.",
+    )
+    label_sets: int = Field(
+        default=1000,
+        ge=0,
+        le=100_000,
+        description="Label sets of one model that statistics are kept for; what more there are is counted together.",
     )
     http_host: str = Field(default="127.0.0.1", description="Address the API listens on.")
     http_port: int = Field(default=8000, ge=0, le=65535, description="Port the API listens on.")
@@ -123,6 +153,13 @@ class Settings(BaseSettings):
         le=1_000_000,
         description="Calls below which an exceedance raises no alert flag.",
     )
+    false_alerts: float = Field(
+        default=0.03,
+        gt=0,
+        le=10,
+        description="False alerts inside the hour that are accepted of a biller in a week: what is said of its minutes "
+        "must be as improbable as that.",
+    )
     challengers: str = Field(
         default="",
         description="River forecasters that race beside the default one, `[SUBJECT/]METRIC=NAME,NAME; ...`: "
@@ -153,6 +190,33 @@ class Settings(BaseSettings):
         le=86_400,
         description="Least seconds between two refreshes of the cohorts, from which young series borrow. One worker "
         "does each, and takes a twentieth of its time for it at most.",
+    )
+    rules: Path | None = Field(
+        default=None,
+        description="YAML file of rules that a worker writes into Redis when it starts, in place of those that the "
+        "file had before. The same content again changes nothing.",
+    )
+    targets: Path | None = Field(
+        default=None,
+        description="YAML file of the targets that are told of alerts. Without one, they are lines on the worker's "
+        "standard output.",
+    )
+    notify_after_seconds: float = Field(
+        default=10,
+        ge=0,
+        le=3600,
+        description="Seconds for which an alert has to be open before anybody is told, and in which alerts of many "
+        "billers can become one of the platform.",
+    )
+    platform_share: float = Field(
+        default=0.3,
+        gt=0,
+        le=1,
+        description="Share of the active billers with the same alert, opened within ten minutes, that makes it one "
+        "alert of the platform.",
+    )
+    platform_billers: int = Field(
+        default=5, ge=2, le=100_000, description="Billers that it takes at least to make an alert one of the platform."
     )
     dead_letter_share: float = Field(
         default=0.5,
@@ -191,6 +255,15 @@ class Settings(BaseSettings):
             coverage=self.coverage,
             min_calls=self.min_calls,
             selection=Selection.parse(self.challengers, forecasters=self.forecasters),
+        )
+
+    def keeping(self) -> Keeping:
+        """For how long PostgreSQL keeps what."""
+        return Keeping(
+            events_days=self.keep_events_days,
+            minutes_days=self.keep_minutes_days,
+            hours_days=self.keep_hours_days,
+            alerts_days=self.keep_alerts_days,
         )
 
     @model_validator(mode="after")

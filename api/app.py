@@ -14,7 +14,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import logs
 import metrics
-from api import docs, events, health, openapi, page, predict, problems, thresholds, train
+from api import (
+    alerts,
+    docs,
+    events,
+    health,
+    openapi,
+    page,
+    predict,
+    problems,
+    rehearsing,
+    rules,
+    stats,
+    thresholds,
+    train,
+)
 from api.connections import Connect, connected
 from detection.errors import SettingsError
 from metrics import Instruments
@@ -51,7 +65,7 @@ def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
     app.state.registry = CollectorRegistry()
     app.state.instruments = metrics.instruments(app.state.registry)
     app.state.series_count = health.SeriesCount()
-    for room in (predict, thresholds, train, events, health, page, docs):
+    for room in (predict, thresholds, rules, rehearsing, alerts, stats, train, events, health, page, docs):
         app.include_router(room.router)
     problems.install(app)
     openapi.install(app)

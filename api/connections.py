@@ -15,17 +15,26 @@ from api.event_log import EventLog, KafkaLog
 from detection.cohorts import Cohorts
 from detection.errors import DependencyError, UnreadableStateError
 from detection.policy import Policy
+from detection.rules.alert import Alert
 from detection.subject import Subject
 from detection.windows import Window
 from settings import Settings
+from state.alert_history import AlertHistory
+from state.alerting import AlertingHints, RedisAlerting
 from state.history import History, Row
 from state.migrate import migrate
+from state.open_alerts import OpenAlerts
+from state.redis_rules import RedisRules
 from state.redis_store import RedisStore
+from state.rule_audit import PostgresRuleAudit, RuleAudit, relay_changes
+from state.rule_store import RuleStore
+from state.statistics import Statistics
 from state.store import StateStore
 
 # The stream's clock is asked for once in a while: nothing that is answered depends on seconds.
 _CLOCK_SECONDS = 1.0
 _COHORT_SECONDS = 10.0
+_AUDIT_SECONDS = 10.0
 
 log = structlog.get_logger()
 
@@ -65,6 +74,11 @@ class Connections:
     store: StateStore
     history: SeriesHistory
     log: EventLog
+    statistics: Statistics
+    hints: AlertingHints
+    rules: RuleStore
+    rule_audit: RuleAudit
+    alert_history: AlertHistory
     wall_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
     _event_ms: int = -1
     _asked_at: float = float("-inf")
@@ -100,6 +114,10 @@ class Connections:
             log.warning("cohorts.unreadable", reason=str(error))
             return Cohorts()
 
+    async def open_alerts(self) -> list[Alert]:
+        """All that are open now, in no particular order."""
+        return [one for one in await OpenAlerts(self.store, self.hints).open_alerts() if one.state == "open"]
+
     def begun_ms(self, shown_ms: int) -> int:
         """What the clock shows, or the wall clock while a stream that has its own has not begun."""
         return shown_ms if shown_ms >= 0 else self.wall_ms()
@@ -117,11 +135,18 @@ async def connected(settings: Settings) -> AsyncIterator[Connections]:
     log = KafkaLog(settings)
     await history.open()
     preparing = asyncio.create_task(_prepare(settings.postgres_url.get_secret_value()))
+    relaying: asyncio.Task[None] | None = None
     try:
-        yield Connections(settings, policy, store, history, log)
+        statistics, hints = Statistics(history.database, store), RedisAlerting(store.client)
+        alerts = AlertHistory(history.database)
+        rules, audit = RedisRules(store.client), PostgresRuleAudit(history.database)
+        relaying = asyncio.create_task(_relay_rule_changes(rules, audit))
+        yield Connections(settings, policy, store, history, log, statistics, hints, rules, audit, alerts)
     finally:
-        preparing.cancel()
-        await asyncio.gather(preparing, return_exceptions=True)
+        tasks = [task for task in (preparing, relaying) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
         await log.close()
         await history.close()
         await store.aclose()
@@ -134,6 +159,16 @@ async def _prepare(postgres_url: str) -> None:
     ):
         with attempt:
             await asyncio.to_thread(migrate, postgres_url)
+
+
+async def _relay_rule_changes(rules: RuleStore, audit: RuleAudit) -> None:
+    """Again and again, whoever made them: a change that was not audited when it was made must not wait for the next."""
+    while True:
+        try:
+            await relay_changes(rules, audit)
+        except (DependencyError, UnreadableStateError) as error:
+            log.warning("rule_changes.not_audited", reason=str(error))
+        await asyncio.sleep(_AUDIT_SECONDS)
 
 
 def connections(request: Request) -> Connections:

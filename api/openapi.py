@@ -7,7 +7,7 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.problems import INTERNAL, INVALID_REQUEST, KINDS, MEDIA_REFUSED, MEDIA_TYPE
+from api.problems import INTERNAL, INVALID_REQUEST, KINDS, MEDIA_REFUSED, MEDIA_TYPE, PRECONDITION_FAILED
 from api.schemas import (
     BulkRequest,
     CallGiven,
@@ -34,10 +34,15 @@ _BODIES: Final[tuple[type[BaseModel], ...]] = (
     TrainFromHistory,
     TrainRows,
 )
-_EXAMPLES: Final = {kind.status: kind for kind in (*KINDS.values(), INVALID_REQUEST, MEDIA_REFUSED, INTERNAL)}
+_EXAMPLES: Final = {
+    kind.status: kind for kind in (*KINDS.values(), INVALID_REQUEST, MEDIA_REFUSED, PRECONDITION_FAILED, INTERNAL)
+}
 _TAGS: Final = [
     {"name": "predict", "description": "What is normal in the next hour."},
     {"name": "thresholds", "description": "All series at once, for who sets alert conditions."},
+    {"name": "stats", "description": "How metrics and calls have been."},
+    {"name": "alerts", "description": "What is open, and what people have to say of it."},
+    {"name": "rules", "description": "What is reason to tell somebody, and who has said so."},
     {"name": "train", "description": "Learning from data sets of the past."},
     {"name": "events", "description": "Calls and observations, into the stream."},
     {"name": "health", "description": "For probes and Prometheus."},
@@ -132,6 +137,60 @@ TRAINED: Final[dict[str, Any]] = {
     "is_changed": True,
     "backtest": {"n": 0, "exceedance": None, "pinball": None, "skill": None},
     "prediction": PREDICTION | {"status": "learning", "n_learned": 2},
+}
+
+ALERT: Final[dict[str, Any]] = {
+    "id": "model:Mistral/v1/prediction-accuracy/low-accuracy/2026-11-21T20:00:00Z",
+    "state": "open",
+    "subject": "model:Mistral/v1",
+    "metric": "prediction-accuracy",
+    "rule": "low-accuracy",
+    "line": "ALERT prediction_accuracy lower than 0.3, {'name': 'Mistral', 'version': 'v1', 'prediction_accuracy': "
+    "0.193, 'drift': 0.11, 'timestamp': '2026-11-21T20:00:00Z'}",
+    "since": "2026-11-21T20:00:00Z",
+    "last": "2026-11-21T20:00:00Z",
+    "opened": "2026-11-21T20:00:00Z",
+    "value": 0.193,
+    "boundary": 0.3,
+    "count": 1,
+    "score": 1.36,
+    "worst": 1.36,
+    "condition": "lower than",
+    "severity": "critical",
+    "owner": "ml-team",
+    "detail": {
+        "name": "Mistral",
+        "version": "v1",
+        "prediction_accuracy": 0.193,
+        "drift": 0.11,
+        "timestamp": "2026-11-21T20:00:00Z",
+    },
+}
+PAST_ALERT: Final[dict[str, Any]] = {
+    name: ALERT[name]
+    for name in (
+        "id",
+        "opened",
+        "subject",
+        "metric",
+        "rule",
+        "severity",
+        "owner",
+        "value",
+        "boundary",
+        "worst",
+        "count",
+        "line",
+        "detail",
+    )
+} | {
+    "state": "resolved",
+    "rev": 418,
+    "resolved": "2026-11-21T20:07:00Z",
+    "reason": None,
+    "acknowledged_by": "kim",
+    "acknowledged": "2026-11-21T20:02:11Z",
+    "feedback": "true",
 }
 
 SAMPLES: Final[dict[str, Any]] = {

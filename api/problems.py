@@ -16,6 +16,7 @@ from detection.errors import (
     InvalidEventError,
     InvalidObservationError,
     InvalidRowError,
+    InvalidRuleError,
     InvalidSubjectError,
     LogRecreatedError,
     RejectingEverythingError,
@@ -25,6 +26,7 @@ from detection.errors import (
     UnknownMetricError,
     UnreadableStateError,
 )
+from detection.rules.draft import place_of
 
 MEDIA_TYPE: Final = "application/problem+json"
 
@@ -43,6 +45,11 @@ class Kind:
 
 
 INVALID_REQUEST: Final = Kind(422, "invalid-request", "The request cannot be read")
+UNKNOWN_SUBJECT: Final = Kind(404, "unknown-subject", "Nothing is known of this biller or model")
+UNKNOWN_RULE: Final = Kind(404, "unknown-rule", "There is no such rule")
+DEFAULT_RULE: Final = Kind(409, "default-rule", "A default rule cannot be deleted")
+PRECONDITION_FAILED: Final = Kind(412, "precondition-failed", "What is stored is not what the request expects")
+UNKNOWN_ALERT: Final = Kind(404, "unknown-alert", "There is no such alert")
 INVALID_ROWS: Final = Kind(422, "invalid-row", "No row of the data set can be learned")
 MEDIA_REFUSED: Final = Kind(415, "unsupported-media-type", "The body's media type or encoding is not taken")
 
@@ -53,6 +60,7 @@ KINDS: Final[Mapping[type[TidemarkError], Kind]] = {
     InvalidSubjectError: Kind(422, "invalid-subject", "The biller id, name or version cannot be one"),
     UnknownMetricError: Kind(404, "unknown-metric", "There is no such metric type"),
     InvalidRowError: INVALID_ROWS,
+    InvalidRuleError: Kind(422, "invalid-rule", "A rule cannot be one"),
     TooLargeError: Kind(413, "too-large", "The request is larger than is taken"),
     ConflictError: Kind(409, "conflict", "Another writer was faster", retry_after=1),
     DependencyError: Kind(503, "dependency-unavailable", "Something that the answer needs is away", retry_after=5),
@@ -136,6 +144,8 @@ def install(app: FastAPI) -> None:
         match error:
             case InvalidRowError():
                 faults = [Fault(error.field, error.reason, row=error.row)]
+            case InvalidRuleError():
+                faults = [Fault(place_of(path) or "rule", reason) for path, reason in error.faults]
             case InvalidSubjectError():
                 field, _, reason = str(error).partition(" ")
                 faults = [Fault(_PATH_FIELDS.get(field, field), reason)]

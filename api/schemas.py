@@ -311,3 +311,86 @@ class Readiness(BaseModel):
 
     status: Literal["ok", "error"]
     dependencies: dict[str, Dependency]
+
+
+class OpenAlert(BaseModel):
+    """One alert: what is beyond which boundary, since when, and what people have said of it."""
+
+    id: str = Field(examples=["model:Mistral/v1/prediction-accuracy/low-accuracy/2026-11-21T20:00:00Z"])
+    state: Literal["open", "resolved"]
+    subject: str = Field(examples=["model:Mistral/v1"])
+    metric: str = Field(examples=["prediction-accuracy"])
+    rule: str = Field(examples=["low-accuracy"])
+    line: str = Field(description="The line that operators see.")
+    since: str = Field(description="When its first point was beyond, in the time of the events.")
+    last: str = Field(description="When anything was last heard of the series.")
+    opened: str
+    value: float
+    boundary: float
+    count: int = Field(description="Calls or events behind the value.")
+    score: float = Field(description="1.0 at the boundary; grows beyond it.")
+    worst: float = Field(description="The highest score so far.")
+    condition: str = Field(examples=["lower than"])
+    severity: Literal["info", "warning", "critical"]
+    owner: str = ""
+    acknowledged_by: str = ""
+    acknowledged: str | None = None
+    opinion: Literal["true", "false"] | None = None
+    detail: dict[str, float | str] = {}
+    false_alerts: int | None = Field(
+        default=None, description="By how many more alerts of the series people have called false than true."
+    )
+    bar: float | None = Field(default=None, description="The score beyond which a learned boundary therefore counts.")
+
+
+class AlertList(BaseModel):
+    """Open alerts."""
+
+    alerts: list[OpenAlert]
+    total: int
+
+
+class PastAlert(BaseModel):
+    """One alert as it was last."""
+
+    id: str
+    opened: str
+    subject: str
+    metric: str
+    rule: str
+    severity: str
+    owner: str
+    state: Literal["open", "resolved"]
+    value: float | None
+    boundary: float | None
+    worst: float | None
+    count: int
+    line: str
+    rev: int
+    resolved: str | None
+    reason: str | None
+    acknowledged_by: str | None
+    acknowledged: str | None
+    feedback: str | None
+    detail: dict[str, float | str]
+
+
+class AlertHistoryPage(BaseModel):
+    """A page of alerts, the newest first."""
+
+    alerts: list[PastAlert]
+    next_cursor: str | None
+
+
+class Acknowledgement(_Given):
+    """Who takes which alert on."""
+
+    id: str = Field(max_length=600, examples=["model:Mistral/v1/prediction-accuracy/low-accuracy/2026-11-21T20:00:00Z"])
+    by: str = Field(min_length=1, max_length=128, examples=["kim"])
+
+
+class Feedback(_Given):
+    """Whether an alert was worth telling."""
+
+    id: str = Field(max_length=600, examples=["biller:B1/error-rate/biller-failures/2026-11-21T20:00:00Z"])
+    opinion: Literal["true", "false"]

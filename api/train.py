@@ -138,6 +138,9 @@ class _Training:
         clock_ms = await parts.clock_ms()
         state = (await parts.store.load([subject])).get(subject) or SubjectState(subject)
         known = await self._known()
+        if not await self._is_current(state):
+            # A worker may have learned meanwhile: of a window that the state still has open, the history knows already.
+            return None
         rows = self._rows(known)
         work = await asyncio.to_thread(self._work_out, state, known, rows, clock_ms)
         if self.mode == "replace":
@@ -170,6 +173,10 @@ class _Training:
                 if value.metric.slug == self.metric.slug:
                     known.setdefault(hour, Observation(hour, value.value, value.count))
         return known
+
+    async def _is_current(self, state: SubjectState) -> bool:
+        heads = await self.parts.store.heads([self.subject])
+        return state.rev == (heads[0].rev if heads else 0)
 
     async def _empty_outbox(self) -> None:
         """What is on its way would be known again after the history was replaced.

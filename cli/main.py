@@ -55,8 +55,10 @@ _SUBCOMMANDS = {
     "worker": _Subcommand("cli.serve", "Learn from the stream until stopped."),
     "api": _Subcommand("cli.serve", "Serve the REST API until stopped."),
     "replay": _Subcommand("cli.replay", "Send recorded calls to the broker, in recorded order."),
+    "simulate": _Subcommand("cli.simulate", "Send the events of billers and AI models that never were."),
     "predict": _Subcommand("cli.predict", "Ask the API for the next hour of a series."),
     "inspect": _Subcommand("cli.inspect", "Show what Redis knows of a subject."),
+    "rules": _Subcommand("cli.rules", "Check rules in a file, try them over the history, apply or list them."),
     "log": _Subcommand("cli.log", "Show which life of the topics is read, or begin a topic's next one."),
     "backtest": _Subcommand("cli.backtest", "Predict each row of a recorded history before it is learned."),
 }

@@ -12,10 +12,9 @@ from zlib import crc32
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.alerts import Transition
 from detection.catalogue import Metric
 from detection.errors import UnreadableStateError
-from detection.estimate import Status
+from detection.estimate import Scored, Status
 from detection.explanation import Parts, explain_many
 from detection.forecaster import cut_many
 from detection.hours import slot_of
@@ -23,6 +22,7 @@ from detection.kernel.bank import Records, begin_many
 from detection.kernel.closing import close_many
 from detection.kernel.row import ANSWER, HOURS_OF_WEEK, OUTLOOK, ROW, ROW_VERSION, SETUP, TOLD
 from detection.policy import Policy
+from detection.rules.points import of_verdict
 from detection.series_model import SeriesModel, setup_of
 from detection.subject_state import SubjectState
 
@@ -193,26 +193,28 @@ def _hand_out(series: list[_Series], rows: Records, closings: Closings) -> None:
         state.is_whole = False
         state.forecasts.pop(slug, None)
         state.verdicts.pop(slug, None)
-        if is_alert[at] != (slug in state.alerting):
-            state.flag(_transition(state, closings, at, is_alert=is_alert[at]))
+        if is_alert[at] or (state.alerts and slug in state.watched):
+            _point(state, closings, at)
 
 
-def _transition(state: SubjectState, closings: Closings, at: int, *, is_alert: bool) -> Transition:
-    slug, hour = closings.metrics[at].slug, closings.hour[at] - 1
+def _point(state: SubjectState, closings: Closings, at: int) -> None:
+    """Let rules look at the verdict on the hour before the one that is forecast, if there is one."""
+    hour = closings.hour[at] - 1
     verdict = closings.verdicts[at]
     if not (closings.is_judged[at] and closings.last_hour[at] == hour and verdict["is_judged"]):
-        return Transition(state.subject, slug, hour, is_alert=False)
-    return Transition(
-        state.subject,
-        slug,
+        return
+    metric = closings.metrics[at]
+    scored = Scored(
         hour,
-        is_alert,
         closings.last_value[at],
         closings.last_count[at],
         float(verdict["location"]),
         float(verdict["threshold"]),
         float(verdict["score"]),
+        is_exceeded=bool(verdict["is_exceeded"]),
+        is_credible=bool(verdict["is_credible"]),
     )
+    state.points.append((metric.slug, of_verdict(state.subject, metric, scored)))
 
 
 def _rows(series: Sequence[_Series], metrics: list[Metric]) -> Records:

@@ -19,6 +19,8 @@ TidemarkError
     └── RejectingEverythingError   nearly all events are refused: a bad deploy, upstream or here
 """
 
+from collections.abc import Sequence
+
 
 class TidemarkError(Exception):
     """Root of everything that Tidemark raises on purpose."""
@@ -55,7 +57,14 @@ class InvalidRowError(InputError):
 
 
 class InvalidRuleError(InputError):
-    """A rule that contradicts itself or cannot be read; names the field."""
+    """A rule that contradicts itself or cannot be read; names the field.
+
+    `faults` are all that is wrong, each with the way to it: names of fields, and places in lists from 0.
+    """
+
+    def __init__(self, text: str, faults: Sequence[tuple[tuple[str | int, ...], str]] = ()) -> None:
+        super().__init__(text)
+        self.faults = tuple(faults)
 
 
 class TooLargeError(InputError):

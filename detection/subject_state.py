@@ -10,22 +10,25 @@ publishing works on copies, so the clock never changes what is learned, and a la
 simply judges the corrected window.
 """
 
-from collections.abc import Iterator, MutableMapping
+from collections.abc import Iterator, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from detection.alerts import Transition
 from detection.catalogue import BILLER_METRICS, Metric, metric_of
 from detection.estimate import Forecast, Scored, Verdict
+from detection.events import Observed
 from detection.hours import HOUR_MS, MINUTE_MS
 from detection.models import Models
 from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
+from detection.rules.alert import Alert, Judged, Transition
+from detection.rules.points import of_verdict
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.windows import Window, add
 
 if TYPE_CHECKING:
     from detection.closing import Closings
+    from detection.live import LiveNormal
 
 # Minutes that are kept for what happens inside the hour.
 KEPT_MINUTES = 15
@@ -36,7 +39,8 @@ class Arrivals:
     """The events of one subject since the last write, counted.
 
     `windows` by hours and `minutes` by minutes since the epoch; `watermark_ms` is the newest event's time;
-    `offsets` maps each source (log, topic and partition) to the offset after the last event that is in here.
+    `offsets` maps each source (log, topic and partition) to the offset after the last event that is in here. `observed`
+    are the observation events themselves, in the order in which they arrived: rules look at each of them.
     """
 
     watermark_ms: int
@@ -45,6 +49,7 @@ class Arrivals:
     windows: dict[int, Window] = field(default_factory=dict)
     minutes: dict[int, Window] = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
+    observed: list[Observed] = field(default_factory=list)
 
 
 @dataclass(slots=True)
@@ -60,8 +65,13 @@ class SubjectState:
     `trained_before` the hour after the last one that any of its models has learned. `closings` holds what was published
     of a series in company (see `detection.closing`), in place of a forecast and a verdict. `relearned` are those of the
     `changed` whose model differs from its stored record, `about` what the store was told once of all series, empty
-    where an older version wrote it. `alerting` are the series whose last closed hour is reason to look, `transitions`
-    how that has changed since the last write. `announces` says whether others are to be told of what is published.
+    where an older version wrote it. `announces` says whether others are to be told of what is published.
+
+    `alerts` are the pending, open and lately resolved ones by their key (`detection.rules`), and `has_alerts_stored`
+    whether the store has any to be taken out of it. `opinions` says of a series, by its slug, by how many more of its
+    alerts people have called false than true. `live` is what the minutes of the hour are judged by
+    (`detection.live`), and minutes below `judged_before` were. `points` are verdicts on closed hours that rules have
+    not looked at yet, `transitions` how alerts have changed since the last write.
     """
 
     subject: Subject
@@ -87,7 +97,12 @@ class SubjectState:
     relearned: set[str] = field(default_factory=set)
     trained_before: int = 0
     closings: dict[str, tuple["Closings", int]] = field(default_factory=dict)
-    alerting: frozenset[str] = frozenset()
+    alerts: Mapping[str, Alert] = field(default_factory=dict)
+    has_alerts_stored: bool = False
+    opinions: Mapping[str, int] = field(default_factory=dict)
+    live: Mapping[str, "LiveNormal"] = field(default_factory=dict)
+    judged_before: int = 0
+    points: list[tuple[str, Judged]] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     announces: bool = True
 
@@ -220,32 +235,14 @@ class SubjectState:
             hour = max(hour, model.next_hour)
         self.forecasts[slug] = model.forecast(hour, policy)
         self.changed.add(slug)
-        self._flag(slug, hour, self.verdicts.get(slug))
+        verdict = self.verdicts.get(slug)
+        if isinstance(verdict, Scored) and verdict.hour == hour - 1 and (verdict.is_alert or slug in self.watched):
+            self.points.append((slug, of_verdict(self.subject, metric, verdict)))
 
-    def _flag(self, slug: str, hour: int, verdict: Verdict | None) -> None:
-        """Raise or lower the flag of an alert by the verdict on the hour before this one, if there was any."""
-        if isinstance(verdict, Scored) and verdict.hour == hour - 1:
-            self.flag(
-                Transition(
-                    self.subject,
-                    slug,
-                    verdict.hour,
-                    verdict.is_alert,
-                    verdict.value,
-                    verdict.count,
-                    verdict.estimate,
-                    verdict.threshold,
-                    verdict.score,
-                )
-            )
-        else:
-            self.flag(Transition(self.subject, slug, hour - 1, is_alert=False))
-
-    def flag(self, now: Transition) -> None:
-        """The series' flag is this now; nothing where it already was."""
-        if now.is_alert != (now.slug in self.alerting):
-            self.alerting = self.alerting ^ {now.slug}
-            self.transitions.append(now)
+    @property
+    def watched(self) -> set[str]:
+        """The series with an alert: rules look at all of their hours, and of others at those that are reason to."""
+        return {one.slug for one in self.alerts.values()}
 
     def closed_windows(self) -> Iterator[tuple[int, Window]]:
         """The windows that are closed but not yet learned, oldest first."""
@@ -262,6 +259,7 @@ class SubjectState:
         self.changed.clear()
         self.learned.clear()
         self.closings.clear()
+        self.points.clear()
         self.transitions.clear()
 
     def shed(self) -> None:

@@ -18,11 +18,14 @@ import orjson
 
 from detection.catalogue import BILLER_METRICS, metric_of
 from detection.errors import UnknownMetricError, UnreadableStateError
+from detection.hours import MINUTE_MS, parse_ms
 from detection.models import Models
 from detection.policy import Policy
+from detection.rules.alert import Alert
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
+from state.alert_codec import dump_alerts, dump_live, load_alerts, load_live
 from state.keys import SCHEMA, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import outbox_entries
 from state.series_codec import (
@@ -80,6 +83,7 @@ class Write:
         """The write has succeeded: the state is what is stored."""
         state.rev += 1
         state.about = self.about
+        state.has_alerts_stored = bool(state.alerts)
         state.settled()
 
 
@@ -117,8 +121,7 @@ def encode(state: SubjectState, policy: Policy) -> Write:
         fields += (b"metrics", " ".join(sorted(names)).encode())
     if about != state.about:
         fields += (b"about", about)
-    if not state.rev or state.transitions:
-        fields += (b"alerting", " ".join(sorted(state.alerting)).encode())
+    fields += alerting_fields(state, is_published=bool(changed))
     others.append((subject_key(subject), fields))
     return Write(expected_rev=b"%d" % state.rev, series=series, others=others, removed=removed, about=about)
 
@@ -168,6 +171,8 @@ def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
         hour_text(state.learned_before).encode(),
         b"settled_before",
         hour_text(state.settled_before).encode(),
+        b"judged_before",
+        moment_text(state.judged_before * MINUTE_MS),
         b"published_hour",
         hour_text(state.published_hour).encode(),
         b"is_outdated",
@@ -181,6 +186,18 @@ def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
         b"windows",
         dump_hours(state.windows),
     ]
+
+
+def alerting_fields(state: SubjectState, *, is_published: bool) -> list[bytes]:
+    """What rules know of the subject, names and values by turns; only what may differ from what is stored."""
+    flat: list[bytes] = []
+    if not state.rev or state.has_alerts_stored or state.alerts:
+        flat += (b"alerts", dump_alerts(state.alerts))
+    if not state.rev or is_published:
+        flat += (b"live", dump_live(state.live))
+    if not state.rev or state.opinions:
+        flat += (b"opinions", orjson.dumps(dict(state.opinions), option=orjson.OPT_SORT_KEYS))
+    return flat
 
 
 def slugs_of(subject: Subject, metrics: bytes | None) -> list[str]:
@@ -260,8 +277,16 @@ def _counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState:
         is_outdated=fields[b"is_outdated"] == b"true",
         known=_words(fields[b"metrics"]),
         about=fields.get(b"about", b""),
-        alerting=_words(fields.get(b"alerting", b"")),
+        alerts=load_alerts(subject, fields.get(b"alerts", b"")),
+        has_alerts_stored=bool(fields.get(b"alerts")),
+        live=load_live(fields.get(b"live", b"")),
+        judged_before=_minute(fields.get(b"judged_before")),
+        opinions=orjson.loads(fields.get(b"opinions") or b"{}"),
     )
+
+
+def _minute(text: bytes | None) -> int:
+    return 0 if text is None else parse_ms(text.decode()) // MINUTE_MS
 
 
 @lru_cache(maxsize=4_096)
@@ -308,3 +333,11 @@ def decode_minutes(subject: Subject, data: bytes) -> dict[int, Window]:
         return load_minutes(data)
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableStateError(f"{subject_key(subject)}: damaged minutes: {error!r}") from error
+
+
+def decode_alerts(subject: Subject, data: bytes) -> dict[str, Alert]:
+    """The subject's alerts by their key; raises UnreadableStateError naming the key."""
+    try:
+        return load_alerts(subject, data)
+    except _DAMAGED as error:
+        raise UnreadableStateError(f"{subject_key(subject)}: damaged alerts: {error!r}") from error

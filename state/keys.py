@@ -8,6 +8,9 @@
     tidemark:1:clock                               the newest event time of the whole stream
     tidemark:1:cohorts                             what the series of a cohort have in common, refreshed now and then
     tidemark:1:progress                            how far each partition is in the state, by source
+    tidemark:1:alerting                            which subjects may have open alerts; a sorted set
+    tidemark:1:notified                            what each target was last told of which alert, and who tells
+    tidemark:1:rules                               the rules that people wrote, their revision, and changes on their way
     tidemark:1:log                                 which life of a topic is read, where topics were made anew
 
 No metric slug has an underscore, so no gauge of an observation event can be called like the outbox or the models; no
@@ -29,6 +32,9 @@ CLOCK: Final = f"{_ROOT}clock"
 COHORTS: Final = f"{_ROOT}cohorts"
 PROGRESS: Final = f"{_ROOT}progress"
 LOG: Final = f"{_ROOT}log"
+ALERTING: Final = f"{_ROOT}alerting"
+NOTIFIED: Final = f"{_ROOT}notified"
+RULES: Final = f"{_ROOT}rules"
 
 # What the ACL of a reader is given.
 PATTERN: Final = f"{_ROOT}*"

@@ -6,12 +6,14 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from detection.cohorts import Cohort
 from detection.hours import iso
 from detection.policy import Policy
+from detection.rules.alert import Alert, Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
 from state.codec import (
     HEAD_FIELDS,
     decode,
+    decode_alerts,
     decode_counts,
     decode_minutes,
     decode_models,
@@ -21,7 +23,7 @@ from state.codec import (
 )
 from state.cohort_codec import DUE, REFRESHED, decode_cohorts, encode_cohorts, is_due
 from state.keys import CLOCK, COHORTS, LOG, PROGRESS, models_key, outbox_key, series_key, subject_key
-from state.outbox_codec import PUBLISHED, decode_announcements, decode_outbox, outbox_fields
+from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
 from state.redis_progress import decode_lives, decode_progress, encode_progress, fields_of_topic
 from state.series_codec import ANSWER_FIELDS, answer_fields
 from state.store import Announcements, Head, LogLife, Reached, is_owned
@@ -130,6 +132,10 @@ class MemoryStore:
                 found[subject] = decode_minutes(subject, data)
         return found
 
+    async def alerts(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Alert]]:
+        stored = {subject: self._fields(subject_key(subject)).get(b"alerts") for subject in subjects}
+        return {subject: decode_alerts(subject, data) for subject, data in stored.items() if data}
+
     async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
         series = self._fields(series_key(subject, slug))
         fields = answer_fields([series.get(name.encode()) for name in ANSWER_FIELDS])
@@ -145,6 +151,18 @@ class MemoryStore:
             for name in outbox_fields(relayed):
                 outbox.pop(name.encode(), None)
             # As in Redis, where a hash without fields is no key.
+            if not outbox:
+                self.hashes.pop(outbox_key(subject), None)
+
+    async def alert_history(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Transition]]:
+        read = {one: decode_alert_history(one, self._fields(outbox_key(one))) for one in subjects}
+        return {subject: found for subject, found in read.items() if found}
+
+    async def alert_history_kept(self, names: Mapping[Subject, Iterable[str]]) -> None:
+        for subject, kept in names.items():
+            outbox = self.hashes.get(outbox_key(subject), {})
+            for name in kept:
+                outbox.pop(name.encode(), None)
             if not outbox:
                 self.hashes.pop(outbox_key(subject), None)
 

@@ -2,20 +2,19 @@
 
 2026-03-01T10:00:00Z                       a learned window, for the history
 published                                  the revision that last published answers, for the topic `thresholds`
-alert:error-rate:2026-03-01T10:00:00Z:opened   a flag that went up or down, for the topic `alerts`
+alert:0000000042:0000:opened               how an alert changed, by revision and place in it, for the topic `alerts`
+history:0000000042:0000:opened             the same, for the history
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import replace
 from typing import Final
 
-import orjson
-
-from detection.alerts import Transition
 from detection.errors import UnreadableStateError
+from detection.rules.alert import Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
+from state.alert_codec import dump_transition, load_transition
 from state.keys import outbox_key
 from state.store import Announcements
 from state.window_codec import dump_window, hour_of, hour_text, load_window
@@ -23,6 +22,7 @@ from state.window_codec import dump_window, hour_of, hour_text, load_window
 PUBLISHED: Final = b"published"
 
 _ALERT: Final = b"alert:"
+_HISTORY: Final = b"history:"
 
 
 def outbox_entries(state: SubjectState) -> list[bytes]:
@@ -32,11 +32,12 @@ def outbox_entries(state: SubjectState) -> list[bytes]:
         flat += (hour_text(hour).encode(), dump_window(state.learned[hour]))
     if state.changed and state.announces:
         flat += (PUBLISHED, b"%d" % (state.rev + 1))
-    for one in state.transitions:
-        told = replace(one, rev=state.rev + 1)
+    for at, one in enumerate(state.transitions):
         # In the order of the revisions, in which they are told.
-        name = f"alert:{told.slug}:{told.rev:010d}:{hour_text(told.hour)}:{told.kind}"
-        flat += (name.encode(), _dump(told))
+        name = f"{state.rev + 1:010d}:{at:04d}:{one.event}".encode()
+        told = dump_transition(one)
+        # Each of the two takes its own out when it has it, whether the other one is away or not.
+        flat += (_ALERT + name, told, _HISTORY + name, told)
     return flat
 
 
@@ -53,16 +54,14 @@ def decode_outbox(subject: Subject, fields: Mapping[bytes, bytes]) -> dict[int, 
 
 def decode_announcements(subject: Subject, fields: Mapping[bytes, bytes]) -> Announcements | None:
     """What is to be told besides the windows, None for nothing; raises UnreadableStateError naming the key."""
-    try:
-        alerts = {
-            text.decode(): _load(subject, text.decode(), data)
-            for text, data in sorted(fields.items())
-            if text.startswith(_ALERT)
-        }
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableStateError(f"{outbox_key(subject)}: damaged: {error!r}") from error
+    alerts = _transitions(subject, fields, _ALERT)
     published = fields.get(PUBLISHED, b"")
     return Announcements(published, alerts) if published or alerts else None
+
+
+def decode_alert_history(subject: Subject, fields: Mapping[bytes, bytes]) -> dict[str, Transition]:
+    """How alerts changed, by the name of the field, oldest first; raises UnreadableStateError naming the key."""
+    return _transitions(subject, fields, _HISTORY)
 
 
 def outbox_fields(hours: Iterable[int]) -> list[str]:
@@ -71,35 +70,19 @@ def outbox_fields(hours: Iterable[int]) -> list[str]:
 
 
 def _is_announcement(name: bytes) -> bool:
-    return name == PUBLISHED or name.startswith(_ALERT)
+    return name == PUBLISHED or name.startswith((_ALERT, _HISTORY))
 
 
-def _dump(one: Transition) -> bytes:
-    return orjson.dumps(
-        {
-            "id": one.id,
-            "value": one.value,
-            "count": one.count,
-            "estimate": one.estimate,
-            "threshold": one.threshold,
-            "score": one.score,
+def _transitions(subject: Subject, fields: Mapping[bytes, bytes], prefix: bytes) -> dict[str, Transition]:
+    try:
+        return {
+            text.decode(): _load(subject, text.decode(), data)
+            for text, data in sorted(fields.items())
+            if text.startswith(prefix)
         }
-    )
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
+        raise UnreadableStateError(f"{outbox_key(subject)}: damaged: {error!r}") from error
 
 
 def _load(subject: Subject, name: str, data: bytes) -> Transition:
-    slug, rev, rest = name.removeprefix("alert:").split(":", 2)
-    start, _, kind = rest.rpartition(":")
-    plain = orjson.loads(data)
-    return Transition(
-        subject,
-        slug,
-        hour_of(start),
-        kind == "opened",
-        plain["value"],
-        plain["count"],
-        plain["estimate"],
-        plain["threshold"],
-        plain["score"],
-        int(rev),
-    )
+    return load_transition(subject, data, rev=int(name.split(":")[1]))

@@ -25,6 +25,11 @@ LIST_SUBJECTS: Final = "list_subjects.lua"
 REPLACE_HASH: Final = "replace_hash.lua"
 FORGET_PUBLISHED: Final = "forget_published.lua"
 FIND_BEHIND: Final = "find_behind.lua"
+CLAIM_NOTIFYING: Final = "claim_notifying.lua"
+KEEP_NOTIFIED: Final = "keep_notified.lua"
+RELEASE_NOTIFYING: Final = "release_notifying.lua"
+HINT_ALERTING: Final = "hint_alerting.lua"
+FORGET_ALERTING: Final = "forget_alerting.lua"
 
 # What bounds the memory of one pipeline, here and in the server.
 SUBJECTS_AT_ONCE: Final = 250

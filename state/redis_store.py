@@ -5,7 +5,7 @@ on, so the repeat is refused, `save` names the subject among those it did not wr
 after any conflict. The offsets in what it loads tell which events are in it.
 """
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, Self
 
 from redis.asyncio import Redis
@@ -14,6 +14,7 @@ from detection.cohorts import Cohort
 from detection.errors import ConflictError
 from detection.hours import iso
 from detection.policy import Policy
+from detection.rules.alert import Alert, Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
@@ -22,6 +23,7 @@ from state.codec import (
     HEAD_FIELDS,
     Write,
     decode,
+    decode_alerts,
     decode_counts,
     decode_minutes,
     decode_models,
@@ -31,7 +33,7 @@ from state.codec import (
 )
 from state.cohort_codec import decode_cohorts, encode_cohorts
 from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, subject_key
-from state.outbox_codec import PUBLISHED, decode_announcements, decode_outbox, outbox_fields
+from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
 from state.redis_exchange import Exchanges
 from state.redis_glances import Glances
 from state.redis_pipeline import (
@@ -100,6 +102,11 @@ class RedisStore:
         """
         client = client_of(url, connections=connections, timeout_seconds=timeout_seconds, retries=retries)
         return cls(client, policy, replicas=Replicas(replicas, int(timeout_seconds * 1000 * REPLICAS_SHARE)))
+
+    @property
+    def client(self) -> Redis:
+        """For what else is kept beside the subjects, through the same connections."""
+        return self._client
 
     async def aclose(self) -> None:
         """Give the connections back."""
@@ -316,6 +323,18 @@ class RedisStore:
         await in_parts(subjects, read)
         return found
 
+    async def alerts(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Alert]]:
+        found: dict[Subject, dict[str, Alert]] = {}
+
+        async def read(part: Sequence[Subject]) -> None:
+            replies = await self._pipeline([("HGET", subject_key(subject), "alerts") for subject in part])
+            for subject, reply in zip(part, replies, strict=True):
+                if reply:
+                    found[subject] = decode_alerts(subject, reply)
+
+        await in_parts(subjects, read)
+        return found
+
     async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
         values, minutes = await self._glances.read(
             [("HMGET", series_key(subject, slug), *ANSWER_FIELDS), ("HGET", subject_key(subject), "minutes")]
@@ -343,18 +362,31 @@ class RedisStore:
 
         await in_parts(list(hours), delete)
 
+    async def alert_history(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Transition]]:
+        read = {subject: decode_alert_history(subject, fields) async for subject, fields in self._outboxes(subjects)}
+        return {subject: found for subject, found in read.items() if found}
+
+    async def alert_history_kept(self, names: Mapping[Subject, Iterable[str]]) -> None:
+        async def delete(part: Sequence[Subject]) -> None:
+            await self._pipeline([("HDEL", outbox_key(subject), *names[subject]) for subject in part])
+
+        await in_parts([subject for subject in names if names[subject]], delete)
+
     async def announcements(self, subjects: Sequence[Subject]) -> dict[Subject, Announcements]:
-        found: dict[Subject, Announcements] = {}
+        read = {subject: decode_announcements(subject, fields) async for subject, fields in self._outboxes(subjects)}
+        return {subject: found for subject, found in read.items() if found is not None}
+
+    async def _outboxes(self, subjects: Sequence[Subject]) -> AsyncIterator[tuple[Subject, Mapping[bytes, bytes]]]:
+        """Those that are not empty."""
+        found: list[tuple[Subject, Mapping[bytes, bytes]]] = []
 
         async def read(part: Sequence[Subject]) -> None:
             replies = await self._ask([("HGETALL", outbox_key(subject)) for subject in part])
-            for subject, reply in zip(part, replies, strict=True):
-                one = decode_announcements(subject, _fields(reply)) if reply else None
-                if one is not None:
-                    found[subject] = one
+            found.extend((subject, _fields(reply)) for subject, reply in zip(part, replies, strict=True) if reply)
 
         await in_parts(subjects, read)
-        return found
+        for one in found:
+            yield one
 
     async def announced(self, told: Mapping[Subject, Announcements]) -> None:
         async def delete(part: Sequence[Subject]) -> None:

@@ -8,8 +8,8 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from detection.alerts import Transition
 from detection.cohorts import Cohort
+from detection.rules.alert import Alert, Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
@@ -54,8 +54,8 @@ class LogLife:
 class Announcements:
     """What others are still to be told of a subject.
 
-    `published` is the revision that last published its answers, empty where that was told; `alerts` are the transitions
-    of alert flags, by the name of their field in the outbox.
+    `published` is the revision that last published its answers, empty where that was told; `alerts` says how its alerts
+    have changed, by the name of their field in the outbox, oldest first.
     """
 
     published: bytes
@@ -141,6 +141,10 @@ class StateStore(Protocol):
         """The stored subjects' last minutes of event time, by minute since the epoch, without anything else of them."""
         ...
 
+    async def alerts(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Alert]]:
+        """The alerts of those of the subjects that have any, whatever their state, by their key."""
+        ...
+
     async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
         """One series' readable fields, None where there is no such series, and its subject's last minutes."""
         ...
@@ -151,6 +155,14 @@ class StateStore(Protocol):
 
     async def relayed(self, hours: Mapping[Subject, Sequence[int]]) -> None:
         """Take these windows out of the outbox: the history has them."""
+        ...
+
+    async def alert_history(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Transition]]:
+        """How alerts changed that the history is not yet known to have, by the name of the field, oldest first."""
+        ...
+
+    async def alert_history_kept(self, names: Mapping[Subject, Iterable[str]]) -> None:
+        """Take these fields out of the outbox: the history has them."""
         ...
 
     async def announcements(self, subjects: Sequence[Subject]) -> dict[Subject, Announcements]:

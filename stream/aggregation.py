@@ -129,6 +129,7 @@ def aggregate_observations(
             continue
         known.accepted += 1
         known_slugs.update(event.gauges)
+        known.observed.append(event)
         _add_gauges(known, event)
     return AggregatedObservations(arrivals, late, crowded)
 

@@ -4,15 +4,18 @@ Out of the outbox that the write filled which made it so: at least once, each me
 a threshold only the newest counts: what was published again before it was told is told once.
 """
 
+import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import orjson
 
-from detection.alerts import Transition
-from detection.hours import HOUR_MS, iso
+from detection.hours import iso
+from detection.rules.alert import Transition
 from detection.subject import Subject
+from state.alert_codec import alert_fields
+from state.alerting import AlertingHints
 from state.store import StateStore
 from stream.outboxes import Outboxes
 
@@ -42,15 +45,20 @@ class Announcer(Outboxes):
     `send` returns when the broker has all of them.
     """
 
-    def __init__(self, store: StateStore, send: Send) -> None:
+    def __init__(self, store: StateStore, send: Send, hints: AlertingHints) -> None:
         super().__init__()
         self._store = store
         self._send = send
+        self._hints = hints
 
     async def _carry(self, subjects: Sequence[Subject]) -> int:
         found = await self._store.announcements(subjects)
         if not found:
             return 0
+        # First, so that the alerts are found even while the broker is away.
+        await self._hints.hint(
+            [subject for subject, one in found.items() if one.alerts], now_ms=time.time_ns() // 1_000_000
+        )
         answers = await self._store.answers([subject for subject, one in found.items() if one.published])
         messages = [
             threshold_message(subject, slug, fields)
@@ -74,17 +82,17 @@ def threshold_message(subject: Subject, slug: str, fields: Mapping[str, str]) ->
 
 
 def alert_message(one: Transition) -> Message:
-    """A flag that went up (`opened`) or down (`resolved`), with the closed window that it goes by."""
+    """How an alert changed, with all that is known of it and the line that operators see."""
+    alert = one.alert
     value = {
         "id": one.id,
-        "kind": one.kind,
-        "subject": str(one.subject),
-        "metric": one.slug,
-        "window_start": iso(one.hour * HOUR_MS),
-        "value": one.value,
-        "calls": one.count,
-        "estimate": one.estimate,
-        "threshold": one.threshold,
-        "score": one.score,
+        "event": one.event,
+        "at": iso(one.at_ms),
+        "rev": one.rev,
+        "subject": str(alert.subject),
+        "metric": alert.slug,
+        "rule": alert.rule,
+        "line": alert.line,
+        "alert": alert_fields(alert),
     }
-    return Message(ALERTS, f"{one.subject}/{one.slug}".encode(), orjson.dumps(value))
+    return Message(ALERTS, f"{alert.subject}/{alert.slug}".encode(), orjson.dumps(value))

@@ -6,6 +6,8 @@ is done with a batch is `stream.worker`'s.
 
 import asyncio
 import os
+import secrets
+import socket
 import sys
 import tempfile
 import time
@@ -26,23 +28,42 @@ import logs
 import metrics
 from detection.errors import DependencyError, TidemarkError
 from detection.hours import SECOND_MS
+from detection.live import LivePolicy
+from detection.rules.platform import Grouping
 from settings import Settings
+from state.alert_history import AlertHistory
+from state.alert_rows import AlertChanges
+from state.alerting import AlertingHints, RedisAlerting
+from state.archive import Archive
+from state.database import Database
 from state.history import History
+from state.notified import NotifiedStore
+from state.open_alerts import OpenAlerts
+from state.redis_notified import RedisNotified
+from state.redis_rules import RedisRules
 from state.redis_store import RedisStore
-from stream import dead_letters, health, restart
+from state.rule_files import rules_of_setting
+from stream import archive, dead_letters, health, restart
 from stream.announcing import ALERTS, THRESHOLDS, Announcer, Message
+from stream.archive import ArchiveReader
 from stream.buffer import CALLS, OBSERVATIONS
+from stream.channels.targets import load_targets, only_lines
 from stream.cohorts import CohortRefresh
+from stream.current_rules import CurrentRules
 from stream.dead_letters import DeadLetter
 from stream.health import Health
+from stream.judging import Judging
 from stream.liveness import Liveness, StalledError
+from stream.notifying import Notifier, Watched
 from stream.peek import Peeked, Place, peek
 from stream.pipeline import Pipeline
 from stream.placement import Placement
 from stream.progress import GivenUpError
 from stream.relay import HistoryRelay
+from stream.retention import Retention
 from stream.transport import BatchConsumer, BatchTransport, Committed, Fetched, PassThrough
 from stream.tuning import spare_the_collector, take_turns
+from stream.watched import WatchedStore
 from stream.worker import Batch, Worker
 
 log = structlog.get_logger()
@@ -54,6 +75,12 @@ _POLL_RECORDS = 20_000
 _WAITING_BATCHES = 8
 # How often a worker looks whether the cohorts are due.
 _COHORT_LOOK_SECONDS = 20
+# How often a worker looks for other rules, and for what people have said of alerts.
+_RULES_LOOK_SECONDS = 2.0
+# How often open alerts are compared with what people were told.
+_NOTIFY_SECONDS = 1.0
+# How often a worker looks for what is older than is kept.
+_RETENTION_SECONDS = 600
 # A broker that does not answer within this is not waited for: what was asked is then not known.
 _PEEK_SECONDS = 10.0
 # How long a worker that stands still may take to stop.
@@ -99,6 +126,8 @@ def create_app(settings: Settings) -> faust.App:
         except (KafkaError, ProducerSendError) as error:
             raise DependencyError("kafka", f"an announcement was not taken: {error!r}") from error
 
+    alerting = RedisAlerting(store.client)
+    rules = CurrentRules(RedisRules(store.client), file=rules_of_setting(settings.rules), wall_ms=_wall_ms)
     pipeline = Pipeline(
         store,
         policy,
@@ -107,6 +136,7 @@ def create_app(settings: Settings) -> faust.App:
         send_dead_letters=send_dead_letters,
         wall_ms=_wall_ms if settings.clock == "wall" else None,
         cached_subjects=settings.cached_subjects,
+        judging=Judging(rules, policy, LivePolicy(false_alerts=settings.false_alerts)),
     )
 
     async def look(offsets: Mapping[Place, int]) -> dict[Place, Peeked]:
@@ -115,12 +145,13 @@ def create_app(settings: Settings) -> faust.App:
     worker = Worker(
         pipeline,
         store,
-        HistoryRelay(store, history),
-        Announcer(store, announce),
+        HistoryRelay(store, history, AlertChanges(AlertHistory(history.database))),
+        Announcer(store, announce, alerting),
         instruments,
         placement=Placement(store, instruments, source=pipeline.source, peek=look, now_ms=_wall_ms),
         acknowledge=lambda event: event.ack(),
         misplace=lambda: _consumer(app).misplace(),
+        prepare=rules.read,
         flush_events=settings.flush_events,
         dead_letter_share=settings.dead_letter_share,
     )
@@ -139,12 +170,16 @@ def create_app(settings: Settings) -> faust.App:
     )
     _add_tasks(app, worker, history, settings)
     _add_health(app, Health(is_ready=lambda: worker.is_placed), liveness, registry, settings)
+    _add_rules(app, rules, worker, alerting)
     cohorts = CohortRefresh(
         store, instruments, coverage=settings.coverage, every_seconds=settings.cohort_seconds, wall_ms=_wall_ms
     )
     _add_cohorts(app, cohorts, settings)
+    watched = WatchedStore(store, OpenAlerts(store, alerting), rules, _wall_ms)
+    notifier = _add_notifier(app, watched, RedisNotified(store.client), instruments, settings)
+    _add_archive(app, history.database, store, instruments, settings)
     _add_rebalancing(app, worker, settings)
-    app.closing = (store.aclose, history.close)
+    app.closing = (notifier.aclose, store.aclose, history.close)
     return app
 
 
@@ -264,12 +299,90 @@ def _add_tasks(app: faust.App, worker: Worker, history: History, settings: Setti
             await worker.announce()
 
 
+def _add_rules(app: faust.App, rules: CurrentRules, worker: Worker, alerting: AlertingHints) -> None:
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def follow_rules() -> None:
+        while not app.should_stop:
+            await app.sleep(_RULES_LOOK_SECONDS)
+            await rules.follow()
+            # What people have said of alerts lies in the outboxes of their subjects, and only the API knows of it.
+            try:
+                await worker.find_unrelayed(list(await alerting.hinted()))
+            except DependencyError as error:
+                log.warning("alerting.postponed", dependency=error.dependency, reason=error.reason)
+
+
+def _add_notifier(
+    app: faust.App, watched: Watched, memory: NotifiedStore, instruments: metrics.Instruments, settings: Settings
+) -> Notifier:
+    """Of all workers one notifies at a time: they agree by a lease. Raises SettingsError for targets that are wrong."""
+    notifier = Notifier(
+        watched,
+        memory,
+        only_lines() if settings.targets is None else load_targets(settings.targets),
+        instruments,
+        holder=f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}",
+        wait_ms=int(settings.notify_after_seconds * SECOND_MS),
+        grouping=Grouping(share=settings.platform_share, least=settings.platform_billers),
+    )
+
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def notify() -> None:
+        while not app.should_stop:
+            await app.sleep(_NOTIFY_SECONDS)
+            await notifier.reconcile(_wall_ms())
+
+    return notifier
+
+
 def _add_cohorts(app: faust.App, cohorts: CohortRefresh, settings: Settings) -> None:
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def refresh_cohorts() -> None:
         while not app.should_stop:
             await app.sleep(min(settings.cohort_seconds, _COHORT_LOOK_SECONDS))
             await cohorts.refresh()
+
+
+def _add_archive(
+    app: faust.App, database: Database, store: RedisStore, instruments: metrics.Instruments, settings: Settings
+) -> None:
+    wall_ms = _wall_ms if settings.clock == "wall" else None
+    retention = Retention(database, store, settings.keeping(), wall_ms=wall_ms)
+    reader = ArchiveReader(
+        Archive(database, label_sets=settings.label_sets),
+        store,
+        instruments,
+        log_id=settings.kafka_log_id,
+        connect=lambda: archive.connect(
+            settings.kafka_brokers, settings.kafka_group, session_seconds=settings.kafka_session_seconds
+        ),
+        horizon=retention.horizon,
+        future_ms=settings.future_seconds * SECOND_MS,
+        pause_seconds=settings.flush_seconds,
+    )
+
+    # Made here: a broker that makes topics by itself would give it another number of partitions.
+    topic = app.topic(OBSERVATIONS, partitions=settings.kafka_partitions)
+
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def read_for_archive() -> None:
+        try:
+            async for attempt in AsyncRetrying(
+                retry=retry_if_exception_type(KafkaError), wait=wait_random_exponential(max=5)
+            ):
+                with attempt:
+                    await topic.maybe_declare()
+            await reader.run()
+        except Exception as error:
+            log.exception("archive.failed")
+            await app.crash(error)
+            raise
+
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def keep_history() -> None:
+        while not app.should_stop:
+            await retention.look()
+            await app.sleep(_RETENTION_SECONDS)
 
 
 def _add_health(

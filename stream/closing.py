@@ -15,6 +15,7 @@ from detection.policy import Policy
 from detection.subject import Subject
 from state.store import StateStore
 from stream.buffer import Flushed, Step
+from stream.judging import Judging
 from stream.parts import each_part
 from stream.states import States
 
@@ -29,10 +30,11 @@ _SLICE_SECONDS: Final = 0.3
 class Closing:
     """Closes what is due, for the subjects of some places, in slices of time."""
 
-    def __init__(self, store: StateStore, states: States, policy: Policy) -> None:
+    def __init__(self, store: StateStore, states: States, policy: Policy, judging: Judging) -> None:
         self._store = store
         self._states = states
         self._policy = policy
+        self._judging = judging
         self._due: dict[Subject, None] = {}
         self._walked_hour = -1
         self._after: str | None = None
@@ -88,6 +90,7 @@ class Closing:
             self._states.keep(list(compress(states, map(not_, is_due))))
             steps = [Step(state, 0, state.published_hour) for state in compress(states, is_due)]
             refused = await self._states.close([step.state for step in steps], clock_ms)
+            self._judging.judge([(step.state, None) for step in steps])
             for step in steps:
                 step.count_closed()
                 self._closed.expect(step)

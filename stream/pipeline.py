@@ -19,6 +19,7 @@ import structlog
 
 from detection.errors import ConflictError
 from detection.policy import Policy
+from detection.rules.watch import WithoutRules
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
 from detection.windows import size
@@ -28,7 +29,10 @@ from stream.buffer import Buffer, Flushed, Step
 from stream.closing import Closing
 from stream.dead_letters import DeadLetter, of_crowded, of_late_calls, of_late_observations, of_rejected
 from stream.decoding import ObservedAt, Record, decode_calls, decode_observations
+from stream.judging import Judging
 from stream.parts import each_part
+from stream.silence import Silence
+from stream.sources import source_of
 from stream.states import States
 
 log = structlog.get_logger()
@@ -71,6 +75,7 @@ class Pipeline:
         log_id: str,
         future_ms: int,
         send_dead_letters: SendDeadLetters,
+        judging: Judging | None = None,
         wall_ms: ClockMs = None,
         cached_subjects: int = 5000,
     ) -> None:
@@ -86,7 +91,10 @@ class Pipeline:
         self._subjects: list[Subject] = []
         self._codes: dict[str, int] = {}
         self._states = States(store, policy, limit=cached_subjects)
-        self._closing = Closing(store, self._states, policy)
+        self._judging = Judging(WithoutRules(), policy) if judging is None else judging
+        self._closing = Closing(store, self._states, policy, self._judging)
+        self._silence = Silence(self._states, self._judging, self._newest_of)
+        self._newest_of_source: dict[str, int] = {}
         # How often each topic was made anew: the owner of the pipeline says so.
         self.lives: Mapping[str, int] = {}
         self._flushing = asyncio.Lock()
@@ -98,8 +106,7 @@ class Pipeline:
 
     def source(self, topic: str, partition: int) -> str:
         """How stored offsets name the partition of a topic, in the life of the log that is read now."""
-        life = self.lives.get(topic)
-        return f"{self._log_id}.{life}/{topic}/{partition}" if life else f"{self._log_id}/{topic}/{partition}"
+        return source_of(self._log_id, topic, partition, life=self.lives.get(topic, 0))
 
     @property
     def buffered(self) -> int:
@@ -120,6 +127,8 @@ class Pipeline:
         buffer.flushed.events[topic, "dead"] += len(rejected)
         if columns.biller_ids:
             buffer.parts.append((self._source_code(source), columns))
+            newest = int(columns.timestamp_ms.max())
+            self._newest_of_source[source] = max(newest, self._newest_of_source.get(source, -1))
             buffer.events += len(columns.biller_ids)
         buffer.flushed.handles.append(handle)
         return len(records) - len(rejected), len(rejected)
@@ -154,10 +163,12 @@ class Pipeline:
         """These partitions are another worker's now: what was fetched of them says nothing of what comes next."""
         for topic, partition in partitions:
             self._absorbed.pop(self.source(topic, partition), None)
+            self._newest_of_source.pop(self.source(topic, partition), None)
         # Their subjects may be written by somebody else from now on; a compare-and-set would find out, but later.
         self._states.clear()
         # What this worker gets instead may have silent subjects that nobody has published for.
         self._closing.forget()
+        self._silence.forget()
 
     def forget(self) -> None:
         """Drop what is in memory: its partitions go before it could be written, and their next owner reads it again."""
@@ -250,6 +261,8 @@ class Pipeline:
             in_passing -= len(passing)
             self._put_off(due, passing)
             refused.update(await self._states.close(passing, clock_ms))
+            judged = [(step.state, arrivals) for step, (_, arrivals) in zip(steps, part, strict=True)]
+            await asyncio.to_thread(self._judging.judge, judged)
             for step in steps:
                 step.count_closed()
                 flushed.expect(step)
@@ -257,6 +270,7 @@ class Pipeline:
             for step, (subject, arrivals) in zip(steps, part, strict=True):
                 if subject not in refused:
                     flushed.add(step, arrivals)
+            self._silence.note(step.state for step in steps if step.state.subject not in refused)
 
         await each_part(arrived, write, size=_PART, at_once=_PARTS_AT_ONCE)
         flushed.crowded += sum(subject not in refused for subject in counted.crowded)
@@ -328,7 +342,18 @@ class Pipeline:
         in whichever life of the log. One that was only trained belongs to whoever owns the first partition of calls.
         """
         async with self._flushing:
-            return await self._closing.work(places, await self._clock_ms())
+            done = await self._closing.work(places, await self._clock_ms())
+            silent = await self._silence.work(self._shown(max(self._newest_of_source.values(), default=-1)))
+            done.news |= silent.news
+            return done
+
+    def _newest_of(self, offsets: Mapping[str, int]) -> int | None:
+        """The newest event among these sources; no later than it is, where the clock is ours."""
+        read = [self._newest_of_source[one] for one in offsets if one in self._newest_of_source]
+        return self._shown(max(read)) if read else None
+
+    def _shown(self, newest_ms: int) -> int:
+        return newest_ms if self._wall_ms is None else min(newest_ms, self._wall_ms())
 
 
 def _absorbed(state: SubjectState, arrived: Arrivals) -> Step:

@@ -1,4 +1,4 @@
-"""Learned windows on their way to the history: out of the outbox that the learning write filled, at least once.
+"""Learned windows, and what became of alerts, on their way to the history: out of the outbox, at least once.
 
 PostgreSQL may be away: the outbox keeps what it has not taken, and here only the names of the subjects are remembered.
 """
@@ -6,6 +6,7 @@ PostgreSQL may be away: the outbox keeps what it has not taken, and here only th
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from detection.rules.alert import Transition
 from detection.subject import Subject
 from detection.windows import Window
 from state.store import StateStore
@@ -20,15 +21,35 @@ class HistorySink(Protocol):
         ...
 
 
+class AlertSink(Protocol):
+    """Where alerts are kept for good; recording the same change again, or an older one, changes nothing."""
+
+    async def record(self, changes: Sequence[Transition]) -> object:
+        """Keep what has become of these alerts; raises DependencyError when it cannot."""
+        ...
+
+
 class HistoryRelay(Outboxes):
     """Carries outboxes to the history; raises DependencyError, and remembers the rest, when one of the two is away."""
 
-    def __init__(self, store: StateStore, history: HistorySink) -> None:
+    def __init__(self, store: StateStore, history: HistorySink, alerts: AlertSink) -> None:
         super().__init__()
         self._store = store
         self._history = history
+        self._alerts = alerts
 
     async def _carry(self, subjects: Sequence[Subject]) -> int:
+        return await self._carry_windows(subjects) + await self._carry_alerts(subjects)
+
+    async def _carry_alerts(self, subjects: Sequence[Subject]) -> int:
+        changes = await self._store.alert_history(subjects)
+        transitions = [one for of_subject in changes.values() for one in of_subject.values()]
+        if transitions:
+            await self._alerts.record(transitions)
+            await self._store.alert_history_kept(changes)
+        return len(transitions)
+
+    async def _carry_windows(self, subjects: Sequence[Subject]) -> int:
         windows = {subject: hours for subject, hours in (await self._store.outbox(subjects)).items() if hours}
         if not windows:
             return 0

@@ -3,8 +3,10 @@
 import asyncio
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Collection, Sequence
+from itertools import compress
 
 from detection.closing import close
+from detection.live_normals import live_normals_of_many
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
@@ -48,8 +50,14 @@ class States:
         await self._verify(bare)
         whole = [state for state in states if state.subject not in refused] if refused else states
         # In a thread, so that heartbeats and batches go on; the compiled core lets the interpreter go meanwhile.
-        await asyncio.to_thread(close, whole, clock_ms, self._policy)
+        await asyncio.to_thread(self._close, whole, clock_ms)
         return refused
+
+    def _close(self, states: Sequence[SubjectState], clock_ms: int) -> None:
+        closed = list(compress(states, close(states, clock_ms, self._policy)))
+        normals = live_normals_of_many([(state, state.live) for state in closed], self._policy)
+        for state, live in zip(closed, normals, strict=True):
+            state.live = live
 
     async def save(self, states: Sequence[SubjectState]) -> set[Subject]:
         """Write them, and keep those that were written; the subjects that somebody else was ahead of."""

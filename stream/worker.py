@@ -12,7 +12,7 @@ it had acknowledged takes the progress back with it: then what is in memory is d
 import asyncio
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -20,6 +20,7 @@ import structlog
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception_type, wait_random_exponential
 
 from detection.errors import DependencyError, RejectingEverythingError
+from detection.subject import Subject
 from metrics import Instruments
 from state.store import Reached, StateStore, is_owned
 from stream.announcing import Announcer
@@ -60,7 +61,8 @@ class _Taken:
 class Worker:
     """One consumer's share of the stream; `acknowledge` is called with each event whose write is done.
 
-    `misplace` makes the consumer ask `place` where to read, before it fetches anything more.
+    `misplace` makes the consumer ask `place` where to read, before it fetches anything more. `prepare` is awaited
+    before it is decided, and postpones it by a DependencyError.
     """
 
     def __init__(  # noqa: PLR0913  # the one place where all of a worker's parts meet
@@ -74,6 +76,7 @@ class Worker:
         placement: Placement,
         acknowledge: Callable[[Any], None],
         misplace: Callable[[], None],
+        prepare: Callable[[], Awaitable[None]] | None = None,
         flush_events: int,
         dead_letter_share: float,
     ) -> None:
@@ -85,6 +88,7 @@ class Worker:
         self._placement = placement
         self._acknowledge = acknowledge
         self._misplace = misplace
+        self._prepare = prepare
         self._flush_events = flush_events
         self._dead_letter_share = dead_letter_share
         self._progress = Progress(store)
@@ -146,6 +150,8 @@ class Worker:
 
     async def _place(self, committed: Mapping[Place, int | None]) -> dict[Place, int]:
         self._doubt()
+        if self._prepare is not None:
+            await self._prepare()
         self._pipeline.lives = {topic: one.life for topic, one in (await self._store.log_lives()).items()}
         assignment = self._assignment
         placed = await self._placement.place(committed)
@@ -354,17 +360,24 @@ class Worker:
         self._pipeline.forget()
         self._is_abandoned = True
 
-    async def find_unrelayed(self) -> None:
-        """Find, among all subjects, those of this worker's partitions that have windows the history lacks."""
-        places = self._places()
+    async def find_unrelayed(self, among: Sequence[Subject] | None = None) -> None:
+        """Find, among these or all subjects, those of this worker's partitions with something in their outbox."""
+        if among is not None:
+            for start in range(0, len(among), _PAGE):
+                await self._find_unrelayed(among[start : start + _PAGE])
+            return
         after = ""
         while page := await self._store.subjects(after=after, limit=_PAGE):
             after = str(page[-1])
-            heads = await self._store.heads(page)
-            waiting = [head.subject for head in heads if head.unrelayed and is_owned(head, places)]
-            self._relay.add(waiting)
-            self._announcer.add(waiting)
-        log.info("recovered", partitions=len(places), unrelayed_subjects=self._relay.pending)
+            await self._find_unrelayed(page)
+        log.info("recovered", partitions=len(self._partitions), unrelayed_subjects=self._relay.pending)
+
+    async def _find_unrelayed(self, subjects: Sequence[Subject]) -> None:
+        places = self._places()
+        heads = await self._store.heads(subjects)
+        waiting = [head.subject for head in heads if head.unrelayed and is_owned(head, places)]
+        self._relay.add(waiting)
+        self._announcer.add(waiting)
 
 
 def _say_what_is_away(event: str) -> Callable[[RetryCallState], None]:

@@ -14,8 +14,14 @@ from detection.hours import HOUR_MS, parse_ms
 from detection.subject import Subject
 from detection.windows import Window
 from settings import Settings
+from state.alert_history import AlertHistory
+from state.alerting import MemoryAlerting
+from state.database import Database
 from state.history import Row
+from state.memory_rules import MemoryRules
 from state.memory_store import MemoryStore
+from state.rule_store import RuleChange
+from state.statistics import Statistics
 
 NOW_MS = parse_ms("2026-03-02T12:30:00Z")
 NOW_HOUR = NOW_MS // HOUR_MS
@@ -72,6 +78,30 @@ class MemoryLog:
             raise DependencyError("kafka", "no answer in time")
 
 
+class MemoryRuleAudit:
+    """`state.rule_audit.RuleAudit` in a dict, or away."""
+
+    def __init__(self) -> None:
+        self.changes: dict[tuple[int, str, int], RuleChange] = {}
+        self.is_away = False
+
+    async def keep(self, changes: Sequence[RuleChange]) -> None:
+        self._ask()
+        self.changes |= {(one.at_ms, one.rule_id, one.revision): one for one in changes}
+
+    async def read(
+        self, *, rule_id: str | None = None, before: tuple[int, str, int] | None = None, limit: int
+    ) -> list[RuleChange]:
+        self._ask()
+        wanted = sorted(place for place in self.changes if before is None or place < before)
+        found = [self.changes[place] for place in reversed(wanted)]
+        return [one for one in found if rule_id in {None, one.rule_id}][:limit]
+
+    def _ask(self) -> None:
+        if self.is_away:
+            raise DependencyError("postgres", "no answer in time")
+
+
 @dataclass
 class MemoryApi:
     """A client and what stands behind it; `now_ms` is the wall clock."""
@@ -80,6 +110,9 @@ class MemoryApi:
     store: MemoryStore = field(init=False)
     history: MemoryHistory = field(default_factory=MemoryHistory)
     log: MemoryLog = field(default_factory=MemoryLog)
+    hints: MemoryAlerting = field(default_factory=MemoryAlerting)
+    rules: MemoryRules = field(default_factory=MemoryRules)
+    rule_audit: MemoryRuleAudit = field(default_factory=MemoryRuleAudit)
     now_ms: int = NOW_MS
     app: FastAPI = field(init=False)
     client: httpx.AsyncClient = field(init=False)
@@ -90,7 +123,22 @@ class MemoryApi:
 
     @asynccontextmanager
     async def _connected(self, settings: Settings) -> AsyncIterator[Connections]:
-        yield Connections(settings, settings.policy(), self.store, self.history, self.log, wall_ms=lambda: self.now_ms)
+        # What only PostgreSQL knows is away: this pool never connects.
+        nowhere = Database("postgresql://nowhere")
+        statistics = Statistics(nowhere, self.store)
+        yield Connections(
+            settings,
+            settings.policy(),
+            self.store,
+            self.history,
+            self.log,
+            statistics,
+            self.hints,
+            self.rules,
+            self.rule_audit,
+            AlertHistory(nowhere),
+            wall_ms=lambda: self.now_ms,
+        )
 
     def dump(self) -> dict[str, dict[bytes, bytes]]:
         """Everything that is stored, byte for byte."""

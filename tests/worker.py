@@ -22,8 +22,9 @@ ROOT = Path(__file__).parents[1]
 CALLS = ROOT / "examples" / "calls.ndjson.gz"
 RECORDED_CALLS = 119_446
 
-# What counts writes or names where events came from, and so depends on how the stream was cut into flushes.
-BOOKKEEPING = frozenset({"rev", "offsets"})
+# What counts writes, names where events came from or says what was known at a moment, and so depends on how the stream
+# was cut into flushes: minutes are judged when they are read, by what was published then.
+BOOKKEEPING = frozenset({"rev", "offsets", "alerts", "live", "judged_before"})
 
 Hashes = dict[str, dict[str, str]]
 
@@ -62,6 +63,11 @@ class WorkerProcess:
         return self._process.wait(60)
 
     @property
+    def pid(self) -> int:
+        assert self._process is not None
+        return self._process.pid
+
+    @property
     def status(self) -> int | None:
         """The exit status, None while it runs."""
         assert self._process is not None
@@ -93,11 +99,11 @@ async def hashes(redis: "Redis", *, without: frozenset[str] = frozenset()) -> Ha
     """Every hash of the schema, without the fields that are named.
 
     The cohorts are left out: they are what was published of all series at some moment, not what events have come to.
-    So are the progress and the lives of the log, which say where events came from.
+    So are the progress and the lives of the log, which say where events came from, and what people were told.
     """
     found: Hashes = {}
     async for key in redis.scan_iter(match=keys.PATTERN, count=1000):
-        if text(key) not in (keys.COHORTS, keys.PROGRESS, keys.LOG) and await redis.type(key) == b"hash":
+        if text(key) not in (keys.COHORTS, keys.PROGRESS, keys.LOG, keys.NOTIFIED) and await redis.type(key) == b"hash":
             fields = {text(name): text(value) for name, value in (await redis.hgetall(key)).items()}
             found[text(key)] = {name: value for name, value in fields.items() if name not in without}
     return found

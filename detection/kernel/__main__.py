@@ -13,6 +13,8 @@ from detection.closing import close
 from detection.compiled import cache_folder
 from detection.forecaster import SeasonalForecaster
 from detection.hours import HOUR_MS
+from detection.live import judge_minutes
+from detection.live_normals import live_normals
 from detection.policy import Policy
 from detection.rows import Observation
 from detection.series_model import SeriesModel
@@ -42,6 +44,7 @@ def main() -> None:
     state = SubjectState(Subject.biller("B1"), watermark_ms=(_HOURS.start + 3) * HOUR_MS)
     state.windows = {hour: CallWindow(calls=1) for hour in _HOURS[:2]}
     close([state], state.watermark_ms, policy)
+    judge_minutes(live_normals(state, {}, policy), state.minutes, 0, 1)
     forecaster = SeasonalForecaster()
     forecaster.learn_one(1.0)
     forecaster.predict(ahead=1)

@@ -20,10 +20,15 @@ from detection.subject import Subject
 State = Literal["pending", "open", "resolved"]
 Event = Literal["opened", "worse", "resolved", "acknowledged", "feedback"]
 Opinion = Literal["true", "false"]
+Span = Literal["event", "minute", "hour"]
 Fields = Mapping[str, float | str]
 
-# Told again when it is twice as far beyond its boundary as when it was last told.
+# Told again when it is twice as far beyond its boundary as when it was last told, and half of its scale beyond at
+# least: from one hair's breadth to two is not worth anybody's time.
 _WORSE: Final = 2.0
+_LEAST_WORSE: Final = 0.5
+# A resolved alert is remembered this long, while hours that it was open in, or late events, may still come.
+_REMEMBERED_MS: Final = 3 * HOUR_MS
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +37,8 @@ class Judged:
 
     `at_ms` is the end of what was judged in event time: the event, or the end of the minute or hour. `score` is 1.0 at
     the boundary and grows beyond it. `is_clear` says that it speaks for the end of an open alert: a point with too
-    little evidence is neither beyond nor clear. `detail` is what people are told of it, in order.
+    little evidence is neither beyond nor clear. `estimate` is what was expected, where anything was. `detail` is what
+    people are told of it, in order.
     """
 
     at_ms: int
@@ -42,7 +48,8 @@ class Judged:
     score: float
     is_beyond: bool
     is_clear: bool
-    span: Literal["event", "minute", "hour"] = "event"
+    span: Span = "event"
+    estimate: float | None = None
     detail: Fields = field(default_factory=dict)
 
 
@@ -51,9 +58,10 @@ class Alert:
     """What a rule has to say of one series: times in event-time milliseconds, `score` as of `Judged`.
 
     `recent` holds the last points before it opened, oldest first, "1" for one beyond; `n_clear` the clear ones in a row
-    since. `value`, `boundary`, `count`, `score` and `detail` are those of the last point beyond, `worst` the highest
-    score, `told` the one that was last told. `opened_ms` is None while it is pending, `resolved_ms` until it is
-    resolved; a resolved one is kept until the hour it was open in is judged.
+    since; `last_ms` is the time of the last point of any kind. `value`, `boundary`, `count`, `score` and `detail` are
+    those of the last point beyond, `worst` the highest score, `told` the one that was last told. `opened_ms` is None
+    while it is pending, `resolved_ms` until it is resolved; a resolved one is kept until the hour it was open in is
+    judged, and so that the next one can be told from it: `again` counts those that began at the same time before.
     """
 
     rule: str
@@ -61,6 +69,7 @@ class Alert:
     slug: str
     state: State
     since_ms: int
+    last_ms: int
     value: float
     boundary: float
     count: int
@@ -72,6 +81,7 @@ class Alert:
     recent: str = ""
     n_clear: int = 0
     told: float = 0.0
+    again: int = 0
     opened_ms: int | None = None
     resolved_ms: int | None = None
     acknowledged_by: str = ""
@@ -82,7 +92,8 @@ class Alert:
     @property
     def id(self) -> str:
         """Which alert this is, wherever it is told of."""
-        return f"{self.subject}/{self.slug}/{self.rule}/{iso(self.since_ms)}"
+        again = f"/{self.again}" if self.again else ""
+        return f"{self.subject}/{self.slug}/{self.rule}/{iso(self.since_ms)}{again}"
 
     @property
     def key(self) -> str:
@@ -92,7 +103,9 @@ class Alert:
     @property
     def line(self) -> str:
         """The line that operators see."""
-        comparison = f"{self.condition} {self.boundary:g}"
+        # What was learned has more digits than it is worth; what somebody wrote is shown as it was written.
+        digits = 6 if self.condition == "outside threshold" else 12
+        comparison = f"{self.condition} {self.boundary:.{digits}g}"
         return f"ALERT {self.slug.replace('-', '_')} {comparison}, {dict(self.detail)!r}"
 
 
@@ -108,7 +121,7 @@ class Transition:
     @property
     def id(self) -> str:
         """The same whenever it is told, so that a second telling can be recognised."""
-        return f"{self.alert.id}/{self.event}/{self.rev}"
+        return f"{self.alert.id}/{self.event}/{self.rev}/{iso(self.at_ms)}"
 
 
 def key_of(rule: str, slug: str) -> str:
@@ -123,32 +136,36 @@ def bar(opinions: int) -> float:
     return min(1.25 ** max(opinions, 0), 3.0)
 
 
-def judged_event(rule: Rule, at_ms: int, value: float, detail: Fields) -> Judged:
-    """An event against a fixed boundary; the score counts how far beyond it is, in shares of the boundary."""
-    boundary = rule.fixed
-    assert boundary is not None  # noqa: S101  # the caller has asked `is_learned`
-    distance = (boundary - value) if rule.condition == "lower than" else (value - boundary)
-    score = 1.0 + distance / max(abs(boundary), 1e-9)
-    return Judged(at_ms, value, 1, boundary, score, rule.is_beyond(value), rule.is_clear(value), "event", detail)
-
-
 def advance(
     known: Alert | None, rule: Rule, metric: Metric, subject: Subject, judged: Judged, *, bar: float = 1.0
 ) -> tuple[Alert | None, Transition | None]:
-    """The alert after this point, None where there is nothing to remember, and what others are to be told of it."""
-    is_beyond = judged.is_beyond and (not rule.is_learned or judged.score > bar) and judged.count >= rule.min_count
-    if known is not None and known.state == "resolved":
-        known = _remembered(known, judged)
-        if known is not None and judged.span == "hour":
-            # What this hour has to say was said while it was open.
+    """The alert after this point, None where there is nothing to remember, and what others are to be told of it.
+
+    A point with too little evidence changes nothing, and so does one that comes after the alert has moved on: an event
+    or an hour from before it opened, or from while it was open and is resolved.
+    """
+    if judged.count < rule.min_count or not (judged.is_beyond or judged.is_clear or judged.span == "event"):
+        return known, None
+    is_beyond = judged.is_beyond and (not rule.is_learned or judged.score > bar)
+    again = 0
+    if known is not None and known.resolved_ms is not None:
+        if _began_ms(judged) < known.resolved_ms:
             return known, None
-        if is_beyond or known is None:
-            known = None
-        else:
-            return known, None
-    if known is not None and known.state == "open":
+        if not is_beyond:
+            return (known if judged.at_ms < known.resolved_ms + _REMEMBERED_MS else None), None
+        # Many events may have the same time.
+        again = known.again + 1 if known.since_ms == judged.at_ms else 0
+        known = None
+    if known is None:
+        known = _begun(rule, metric, subject, judged, again=again) if is_beyond else None
+        if known is None:
+            return None, None
+    elif known.since_ms > _began_ms(judged):
+        return known, None
+    known = replace(known, last_ms=max(known.last_ms, judged.at_ms))
+    if known.state == "open":
         return _while_open(known, rule, judged, is_beyond=is_beyond)
-    return _while_pending(known, rule, metric, subject, judged, is_beyond=is_beyond)
+    return _while_pending(known, rule, judged, is_beyond=is_beyond)
 
 
 def acknowledge(alert: Alert, *, by: str, at_ms: int) -> tuple[Alert, Transition]:
@@ -170,39 +187,38 @@ def end(alert: Alert, *, at_ms: int) -> Transition | None:
     return Transition("resolved", replace(alert, state="resolved", resolved_ms=at_ms), at_ms)
 
 
-def _remembered(known: Alert, judged: Judged) -> Alert | None:
-    """A resolved alert, as long as an hour that it was open in is still to be judged."""
-    assert known.resolved_ms is not None  # noqa: S101  # it is resolved
-    is_past = judged.span == "hour" and judged.at_ms - HOUR_MS >= known.resolved_ms
-    is_long_past = judged.at_ms >= known.resolved_ms + 3 * HOUR_MS
-    return None if is_past or is_long_past else known
+def _began_ms(judged: Judged) -> int:
+    """When what was judged began: minutes are short enough to be taken for moments."""
+    return judged.at_ms - HOUR_MS if judged.span == "hour" else judged.at_ms
+
+
+def _begun(rule: Rule, metric: Metric, subject: Subject, judged: Judged, *, again: int) -> Alert:
+    return Alert(
+        rule=rule.id,
+        subject=subject,
+        slug=metric.slug,
+        state="pending",
+        since_ms=judged.at_ms,
+        last_ms=judged.at_ms,
+        value=judged.value,
+        boundary=judged.boundary,
+        count=judged.count,
+        score=judged.score,
+        worst=judged.score,
+        again=again,
+        condition=rule.condition,
+        severity=rule.severity,
+        owner=rule.owner,
+        detail=judged.detail,
+    )
 
 
 def _while_pending(
-    known: Alert | None, rule: Rule, metric: Metric, subject: Subject, judged: Judged, *, is_beyond: bool
+    known: Alert, rule: Rule, judged: Judged, *, is_beyond: bool
 ) -> tuple[Alert | None, Transition | None]:
-    if known is None and not is_beyond:
-        return None, None
-    recent = (("" if known is None else known.recent) + ("1" if is_beyond else "0"))[-rule.window.size :]
+    recent = (known.recent + ("1" if is_beyond else "0"))[-rule.window.size :]
     if "1" not in recent:
         return None, None
-    if known is None:
-        known = Alert(
-            rule=rule.id,
-            subject=subject,
-            slug=metric.slug,
-            state="pending",
-            since_ms=judged.at_ms,
-            value=judged.value,
-            boundary=judged.boundary,
-            count=judged.count,
-            score=judged.score,
-            worst=judged.score,
-            condition=rule.condition,
-            severity=rule.severity,
-            owner=rule.owner,
-            detail=judged.detail,
-        )
     alert = replace(_struck(known, judged) if is_beyond else known, recent=recent)
     if is_beyond and recent.count("1") >= rule.window.n:
         opened = replace(alert, state="open", opened_ms=judged.at_ms, told=alert.worst, recent="")
@@ -211,25 +227,25 @@ def _while_pending(
 
 
 def _while_open(known: Alert, rule: Rule, judged: Judged, *, is_beyond: bool) -> tuple[Alert | None, Transition | None]:
+    assert known.opened_ms is not None  # noqa: S101  # it is open
+    if _began_ms(judged) < known.opened_ms:
+        return known, None
     if is_beyond:
         alert = replace(_struck(known, judged), n_clear=0)
-        if alert.score - 1.0 > _WORSE * max(alert.told - 1.0, 0.0) and alert.score > alert.told:
+        if alert.score - 1.0 > max(_WORSE * (alert.told - 1.0), _LEAST_WORSE):
             told = replace(alert, told=alert.score)
             return told, Transition("worse", told, judged.at_ms)
         return alert, None
     if not judged.is_clear:
+        # Between the boundary and the recovery, or beyond a boundary but not its bar, it breaks the row.
         return (replace(known, n_clear=0) if known.n_clear else known), None
-    if judged.span == "hour":
-        # An hour that began before it opened says nothing of now; one that began later says enough.
-        is_over = known.opened_ms is not None and judged.at_ms - HOUR_MS >= known.opened_ms
-        n_clear = rule.recovery.n if is_over else known.n_clear
-    else:
-        n_clear = known.n_clear + 1
-    alert = known if n_clear == known.n_clear else replace(known, n_clear=n_clear)
-    if n_clear < rule.recovery.n:
+    # An hour of a biller stands for all of its minutes; of a model it is one point.
+    is_enough = judged.span == "hour" and known.subject.kind == "biller"
+    alert = replace(known, n_clear=rule.recovery.n if is_enough else known.n_clear + 1)
+    if alert.n_clear < rule.recovery.n:
         return alert, None
     resolved = replace(alert, state="resolved", resolved_ms=judged.at_ms)
-    return (resolved if rule.is_learned else None), Transition("resolved", resolved, judged.at_ms)
+    return resolved, Transition("resolved", resolved, judged.at_ms)
 
 
 def _struck(known: Alert, judged: Judged) -> Alert:

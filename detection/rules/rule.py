@@ -5,34 +5,45 @@ A boundary is a number, or what was learned: then `outside threshold` means the 
 
 import math
 import re
-from datetime import datetime, timedelta
-from fnmatch import fnmatchcase
-from functools import lru_cache
+from collections.abc import Iterator
 from typing import Annotated, Any, Final, Literal
-from zoneinfo import ZoneInfo
 
 import msgspec
 from msgspec import Meta
 
-from detection.catalogue import Direction, Metric
-from detection.errors import InvalidRuleError
-from detection.hours import parse_ms
+from detection.catalogue import BILLER_METRICS, Direction, Metric, biller_metric
+from detection.errors import InvalidRuleError, UnknownMetricError
+from detection.events import MAX_LABELS, LabelName
+from detection.rules.glob import is_wild, matcher
+from detection.rules.mute import Mute
 from detection.subject import Kind, Subject
 
 Comparison = Literal["lower than", "higher than", "outside threshold"]
 Severity = Literal["info", "warning", "critical"]
-Weekday = Literal["mon", "tue", "wed", "thu", "fri", "sat", "sun"]
 
 LEARNED: Final = "learned"
-WEEKDAYS: Final[tuple[Weekday, ...]] = ("mon", "tue", "wed", "thu", "fri", "sat", "sun")
+# Of a biller: how many calls there were, which can be too few. Only a rule that names it means it.
+CALLS: Final = "calls"
 MAX_RECENT: Final = 60
+# The book's own addresses.
+RESERVED: Final = frozenset({"audit", "dry-run"})
 
 Slug = Annotated[str, Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$", description="Letters, digits, dots or hyphens.")]
 Glob = Annotated[str, Meta(min_length=1, max_length=256, description="A text in which * and ? stand for others.")]
 Text = Annotated[str, Meta(max_length=256)]
-_Clock = Annotated[str, Meta(pattern=r"^([01][0-9]|2[0-3]):[0-5][0-9]$")]
 _Points = Annotated[int, Meta(ge=1, le=MAX_RECENT)]
 _NotNegative = Annotated[float, Meta(ge=0)]
+
+_SUBJECT: Final = re.compile(r"[A-Za-z0-9._@+=/*?-]+", re.ASCII)
+_METRIC: Final = re.compile(r"[a-z0-9*?-]+", re.ASCII)
+
+
+class ContradictionError(ValueError):
+    """Fields of a rule that are right one by one and wrong together; `found` names each field and what is wrong."""
+
+    def __init__(self, found: tuple[tuple[str, str], ...]) -> None:
+        super().__init__("; ".join(f"{field}: {text}" for field, text in found))
+        self.found = found
 
 
 class Window(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -66,46 +77,12 @@ class Floor(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     relative: _NotNegative = 0.0
 
 
-class Mute(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """A time in which nobody is told, whatever opens.
-
-    Once, between two RFC 3339 moments (`since`, `until`); or every week, on `days` (all of them where left out) between
-    two times of day of `zone`, over midnight where `until` is not after `since`. The day is the one of its beginning.
-    """
-
-    since: str
-    until: str
-    days: tuple[Weekday, ...] = ()
-    zone: Text = "UTC"
-    reason: Text = ""
-
-    def __post_init__(self) -> None:
-        try:
-            _read_mute(self)
-        except (ValueError, KeyError, OSError) as error:
-            raise ValueError(f"mute from {self.since!r} until {self.until!r}: {error}") from error
-
-    def holds(self, ms: int) -> bool:
-        """Whether the moment, in milliseconds since the epoch, lies in it."""
-        once = _read_mute(self)
-        if once is not None:
-            return once[0] <= ms < once[1]
-        local = datetime.fromtimestamp(ms / 1000, ZoneInfo(self.zone))
-        time = f"{local:%H:%M}"
-        if self.since < self.until:
-            return self._on(local) and self.since <= time < self.until
-        return (time >= self.since and self._on(local)) or (time < self.until and self._on(local - timedelta(days=1)))
-
-    def _on(self, local: datetime) -> bool:
-        return not self.days or WEEKDAYS[local.weekday()] in self.days
-
-
 class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One rule, as it is written in YAML and sent over REST; raises ValueError for what contradicts itself.
+    """One rule, as it is written in YAML and sent over REST; raises ContradictionError for what contradicts itself.
 
     `kind`, `subject` and `metric` select series, `labels` the observation events that count (each value a glob).
     `boundary` is a number in the unit of the metric, or `learned`. `window` says how many points must be beyond before
-    it opens; `min_count` how many calls or events must stand behind a point.
+    it opens; `min_count` how many calls or events must stand behind a point. `notify` names targets.
     """
 
     id: Slug
@@ -115,7 +92,7 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     description: Annotated[str, Meta(max_length=2000)] = ""
     kind: Kind | None = None
     subject: Glob = "*"
-    labels: dict[Slug, Glob] = {}
+    labels: Annotated[dict[LabelName, Glob], Meta(max_length=MAX_LABELS)] = {}
     window: Window = Window()
     recovery: Recovery = Recovery()
     floor: Floor = Floor()
@@ -127,30 +104,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
     is_enabled: bool = True
 
     def __post_init__(self) -> None:
-        msgspec.structs.force_setattr(self, "metric", self.metric.strip().lower().replace("_", "-"))
-        if self.condition == "outside threshold" and self.boundary != LEARNED:
-            raise ValueError(
-                "`outside threshold` means what was learned: leave `boundary` out, or say which side is bad"
-            )
-        if self.condition != "outside threshold" and self.boundary == LEARNED:
-            raise ValueError(
-                f"`{self.condition}` needs a number as `boundary`; use `outside threshold` for the learned one"
-            )
-        if self.is_learned and self.labels:
-            raise ValueError("`labels` select single events, and a learned boundary is judged by windows of them all")
-        if self.window.size < self.window.n:
-            raise ValueError(f"window: {self.window.n} of {self.window.size} points can never be")
-        if self.is_learned and self.recovery.value is not None:
-            raise ValueError("recovery: a learned boundary moves, so a fixed `value` cannot end its alerts")
-        if not self.is_learned and (self.floor.absolute or self.floor.relative):
-            raise ValueError("floor: how far a value must be beyond an estimate; a fixed boundary has none")
-        if not math.isfinite(self.fixed or 0.0) or not math.isfinite(self.recovery.value or 0.0):
-            raise ValueError("boundary, recovery: a finite number is needed")
-        if self.recovery.value is not None and not self._is_behind(self.recovery.value):
-            raise ValueError(
-                f"recovery: with `{self.condition} {self.boundary:g}`, {self.recovery.value:g} would end an alert that "
-                "has just been opened"
-            )
+        msgspec.structs.force_setattr(self, "metric", _metric_glob(self.metric))
+        found = tuple(self._contradictions())
+        if found:
+            raise ContradictionError(found)
 
     @property
     def is_learned(self) -> bool:
@@ -163,14 +120,15 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
     def selects_subject(self, subject: Subject) -> bool:
         """Whether any of the subject's series can be meant."""
-        return (self.kind is None or self.kind == subject.kind) and fnmatchcase(subject.id, self.subject)
+        return (self.kind is None or self.kind == subject.kind) and matcher(self.subject)(subject.id)
 
     def selects_metric(self, slug: str) -> bool:
-        return fnmatchcase(slug, self.metric)
+        """Whether the series of this metric is meant; `calls` must be named, no wildcard fits it."""
+        return self.metric == CALLS if slug == CALLS else matcher(self.metric)(slug)
 
     def selects_labels(self, labels: dict[str, str]) -> bool:
         """Whether an event with these labels counts: it has each label of the rule, with a value as the rule says."""
-        return all(name in labels and fnmatchcase(labels[name], glob) for name, glob in self.labels.items())
+        return all(name in labels and matcher(glob)(labels[name]) for name, glob in self.labels.items())
 
     def direction(self, metric: Metric) -> Direction:
         """The side on which a value is beyond."""
@@ -194,9 +152,56 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
         """Whether nobody is to be told at this moment, in milliseconds since the epoch."""
         return any(one.holds(ms) for one in self.mute)
 
-    def _is_behind(self, limit: float) -> bool:
-        assert self.fixed is not None  # noqa: S101  # only asked where the boundary is a number
-        return limit >= self.fixed if self.condition == "lower than" else limit <= self.fixed
+    def _contradictions(self) -> Iterator[tuple[str, str]]:
+        yield from self._unselectable()
+        if self.id in RESERVED:
+            yield "id", f"`{self.id}` is taken: /rules/{self.id} is an address of its own"
+        if self.condition == "outside threshold" and not self.is_learned:
+            yield "boundary", "`outside threshold` means what was learned: leave it out, or say which side is bad"
+        if self.condition != "outside threshold" and self.is_learned:
+            yield "boundary", f"`{self.condition}` needs a number; use `outside threshold` for the learned one"
+        if self.window.size < self.window.n:
+            yield "window", f"{self.window.n} of {self.window.size} points can never be"
+        if self.is_learned and self.recovery.value is not None:
+            yield "recovery", "a learned boundary moves, so a fixed `value` cannot end its alerts"
+        if not self.is_learned and (self.floor.absolute or self.floor.relative):
+            yield "floor", "how far a value must be beyond an estimate; a fixed boundary has none"
+        if not self.is_learned and self.min_count > 1 and self.kind != "biller":
+            yield "min_count", "behind a single event of a model stands one: leave it out, or say `kind: biller`"
+        for field, number in (
+            ("boundary", self.fixed),
+            ("recovery", self.recovery.value),
+            ("floor", self.floor.absolute),
+            ("floor", self.floor.relative),
+        ):
+            if number is not None and not math.isfinite(number):
+                yield field, f"{number} is not finite"
+        fixed, limit = self.fixed, self.recovery.value
+        if fixed is not None and limit is not None and self.is_beyond(limit):
+            yield (
+                "recovery",
+                f"with `{self.condition} {fixed:.12g}`, {limit:.12g} would end an alert that has just been opened",
+            )
+
+    def _unselectable(self) -> Iterator[tuple[str, str]]:
+        """Why no series at all can be meant: such a rule would be silent for ever."""
+        if not _SUBJECT.fullmatch(self.subject):
+            hint = "; `kind` says whether it is a biller or a model" if ":" in self.subject else ""
+            yield "subject", f"no subject is like {self.subject!r}{hint}"
+        elif self.kind == "biller" and "/" in self.subject:
+            yield "subject", f"no biller is like {self.subject!r}: only a model has a slash, between name and version"
+        elif self.kind == "model" and "/" not in self.subject and "*" not in self.subject:
+            yield "subject", f"a model is NAME/VERSION: `{self.subject}/*` means all versions"
+        if not _METRIC.fullmatch(self.metric):
+            yield "metric", f"no metric is like {self.metric!r}: letters, digits, hyphens or underscores"
+        elif self.kind == "biller":
+            known = (*(metric.slug for metric in BILLER_METRICS), CALLS)
+            if not any(self.selects_metric(slug) for slug in known):
+                yield "metric", f"no biller has {self.metric!r}: its metrics are {', '.join(known)}"
+        if self.labels and self.is_learned:
+            yield "labels", "they select single events, and a learned boundary is judged by windows of them all"
+        elif self.labels and self.kind == "biller":
+            yield "labels", "calls have none"
 
 
 def rule_of(fields: Any) -> Rule:
@@ -204,7 +209,9 @@ def rule_of(fields: Any) -> Rule:
     try:
         return msgspec.convert(fields, Rule)
     except msgspec.ValidationError as error:
-        raise InvalidRuleError(str(error)) from error
+        # What is wrong between fields says so itself.
+        cause = error.__cause__
+        raise InvalidRuleError(str(cause if isinstance(cause, ContradictionError) else error)) from error
 
 
 def as_fields(rule: Rule) -> dict[str, Any]:
@@ -213,20 +220,12 @@ def as_fields(rule: Rule) -> dict[str, Any]:
     return plain
 
 
-_MOMENT: Final = re.compile(r"\d{4}-")
-
-
-@lru_cache(maxsize=1024)
-def _read_mute(mute: Mute) -> tuple[int, int] | None:
-    """The two moments in milliseconds since the epoch, None where it comes back every week."""
-    ZoneInfo(mute.zone)
-    if _MOMENT.match(mute.since) or _MOMENT.match(mute.until):
-        if mute.days:
-            raise ValueError("`days` belong to times of day, not to moments")
-        since, until = parse_ms(mute.since), parse_ms(mute.until)
-        if since >= until:
-            raise ValueError("it ends before it begins")
-        return since, until
-    for text in (mute.since, mute.until):
-        msgspec.convert(text, _Clock)
-    return None
+def _metric_glob(text: str) -> str:
+    """As metrics are called here: `PREDICTION_ACCURACY` is `prediction-accuracy`, a biller metric's name its slug."""
+    text = text.strip().lower()
+    if not is_wild(text) and not text.isdigit():
+        try:
+            return biller_metric(text).slug
+        except UnknownMetricError:
+            pass
+    return text.replace("_", "-")

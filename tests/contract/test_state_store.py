@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 
-from detection.alerts import Transition
 from detection.catalogue import ERROR_RATE
 from detection.challengers.selection import Selection
 from detection.errors import UnreadableStateError
 from detection.estimate import Scored
+from detection.rules.alert import Transition
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import SubjectState
@@ -20,6 +20,7 @@ from state.keys import CLOCK, models_key, outbox_key, series_key, subject_key
 from state.memory_store import MemoryStore
 from state.redis_store import RedisStore
 from state.store import StateStore
+from tests.alerts import alert_of
 from tests.contract.states import (
     FIRST_HOUR,
     POLICY,
@@ -331,22 +332,36 @@ async def test_what_was_published_is_announced_once_for_all_writes_before_the_te
     assert await store.announcements([B1, Subject.biller("B2")]) == {}
 
 
-async def test_an_alert_that_goes_up_and_down_leaves_both_in_the_outbox(store: Store) -> None:
+async def test_an_alert_is_kept_with_its_subject_and_what_became_of_it_in_the_outbox(store: Store) -> None:
     state = biller(hours=60)
-    up = Transition(B1, "error-rate", FIRST_HOUR + 60, is_alert=True, value=50.0, count=9, threshold=3.5, score=2.0)
-    down = Transition(B1, "error-rate", FIRST_HOUR + 61, is_alert=False)
-    state.flag(up)
+    alert = alert_of(B1, "error-rate")
+    opened = Transition("opened", alert, alert.since_ms)
+    state.alerts, state.opinions = {alert.key: alert}, {"error-rate": 2}
+    state.transitions.append(opened)
     await store.save([state])
     stored = await load_one(store, B1)
-    assert stored.alerting == {"error-rate"}
-    stored.flag(up)
-    stored.flag(down)
+    assert stored.alerts == {alert.key: alert}
+    assert stored.opinions == {"error-rate": 2}
+    assert await store.alerts([B1, Subject.biller("B2")]) == {B1: {alert.key: alert}}
+    assert (await store.load_counts([B1]))[B1].alerts == {alert.key: alert}
+    worse = Transition("worse", replace(alert, told=9.5, acknowledged_by="kim", acknowledged_ms=7), alert.since_ms + 1)
+    resolved = Transition("resolved", replace(worse.alert, state="resolved", resolved_ms=9), alert.since_ms + 2)
+    stored.alerts = {}
+    stored.transitions += [worse, resolved]
     await store.save([stored])
     (told,) = (await store.announcements([B1])).values()
-    assert list(told.alerts.values()) == [replace(up, rev=1), replace(down, rev=2)]
-    assert (await load_one(store, B1)).alerting == frozenset()
+    assert list(told.alerts.values()) == [replace(opened, rev=1), replace(worse, rev=2), replace(resolved, rev=2)]
+    assert (await load_one(store, B1)).alerts == {}
+    assert await store.alerts([B1]) == {}
     await store.announced({B1: told})
     assert await store.announcements([B1]) == {}
+    await store.relayed({B1: list((await store.outbox([B1]))[B1])})
+    # The history takes its own, later or sooner.
+    kept = (await store.alert_history([B1, Subject.biller("B2")]))[B1]
+    assert list(kept.values()) == list(told.alerts.values())
+    await store.alert_history_kept({B1: kept})
+    assert await store.alert_history([B1]) == {}
+    assert (await store.heads([B1]))[0].unrelayed == 0
 
 
 async def test_a_long_replay_in_one_write_is_kept_whole(store: Store) -> None:

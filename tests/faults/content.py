@@ -19,6 +19,7 @@ from tests.worker import BOOKKEEPING, Hashes, hashes, text, unsettled
 # What is left out of the comparison, and why:
 #   rev       counts writes, and how many there are depends on where one flush ends and the next begins
 #   offsets   where in the log events lay, which the shuffling changes
+#   alerts, live, judged_before   what was known at a moment: minutes are judged when they are read
 #   cohorts   what was published of all series at some moment of the wall clock (left out by `hashes`)
 LEFT_OUT = BOOKKEEPING
 

@@ -124,7 +124,7 @@ def assert_alike(alone: Stored, together: Stored) -> None:
     assert {slug: other.models.record(slug) for slug in other.models} == {
         slug: one.models.record(slug) for slug in one.models
     }
-    for name in ("windows", "learned_before", "published_hour", "is_outdated", "settled_before", "alerting"):
+    for name in ("windows", "learned_before", "published_hour", "is_outdated", "settled_before", "alerts"):
         assert getattr(other, name) == getattr(one, name)
 
 
@@ -145,7 +145,7 @@ def live(subjects: Iterable[tuple[Callable[[], SubjectState], list[Step]]], poli
             moved.append(alone.state.publish(clock_ms, policy) or has_learned)
         assert close([together.state for _, together, *_ in present], clock_ms, policy) == moved
         for alone, together, *_ in present:
-            for name in ("changed", "relearned", "learned", "transitions"):
+            for name in ("changed", "relearned", "learned", "points"):
                 assert getattr(together.state, name) == getattr(alone.state, name)
             closings += len(together.state.closings)
             alone.write()

@@ -99,15 +99,15 @@ async def test_a_body_that_is_too_large_is_refused() -> None:
 
 
 async def test_an_event_that_no_broker_takes_is_refused_by_its_index_and_none_is_sent() -> None:
-    long = orjson.dumps({**OBSERVATION, "labels": {"note": "x" * MAX_EVENT_BYTES}})
+    long = orjson.dumps({**CALL, "note": "x" * MAX_EVENT_BYTES})
     async with memory_api() as api:
-        listed = await send(api, b"[%s,%s]" % (orjson.dumps(OBSERVATION), long), to="observations")
-        line = await send(api, orjson.dumps(OBSERVATION) + b"\n" + long, to="observations", **NDJSON)
-        single = await send(api, long, to="observations")
+        listed = await send(api, b"[%s,%s]" % (orjson.dumps(CALL), long))
+        line = await send(api, orjson.dumps(CALL) + b"\n" + long, **NDJSON)
+        single = await send(api, long)
         assert api.log.events == []
-        room = MAX_EVENT_BYTES - len(orjson.dumps({**OBSERVATION, "labels": {"note": ""}}))
-        longest = orjson.dumps({**OBSERVATION, "labels": {"note": "x" * room}})
-        taken = await send(api, longest, to="observations")
+        room = MAX_EVENT_BYTES - len(orjson.dumps({**CALL, "note": ""}))
+        longest = orjson.dumps({**CALL, "note": "x" * room})
+        taken = await send(api, longest)
     for response, index in ((listed, 1), (line, 1), (single, 0)):
         assert response.status_code == 413
         assert response.json()["type"] == "urn:tidemark:problem:too-large"
@@ -153,11 +153,12 @@ async def test_requests_are_counted_by_the_template_of_their_path() -> None:
 async def test_every_endpoint_is_described_with_an_example_of_what_it_answers() -> None:
     async with memory_api() as api:
         document = (await api.client.get("/openapi.json")).json()
-    assert len(document["paths"]) == 11
+    assert len(document["paths"]) == 21
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
-            good = next(answer for status, answer in operation["responses"].items() if status.startswith("2"))
-            assert all("example" in content for content in good["content"].values()), (method, path)
+            status, good = next(one for one in operation["responses"].items() if one[0].startswith("2"))
+            assert ("content" in good) == (status != "204"), (method, path)
+            assert all("example" in content for content in good.get("content", {}).values()), (method, path)
             for content in operation.get("requestBody", {}).get("content", {}).values():
                 assert "example" in content or "examples" in content, (method, path)
     known = {f"#/components/schemas/{name}" for name in document["components"]["schemas"]}

@@ -201,6 +201,26 @@ async def live(api: MemoryApi, given: list[Observation]) -> None:
     assert await api.store.save([state]) == []
 
 
+async def test_a_worker_that_learns_while_the_history_is_read_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    given = observations()
+    async with memory_api() as api, memory_api() as quiet:
+        await live(api, given[:-20])
+        outbox, others = api.store.outbox, [given[-20:-10], given[-10:]]
+
+        async def learn_then_read(subjects: list[Subject]) -> Any:
+            if others:
+                await live(api, others.pop(0))
+            return await outbox(subjects)
+
+        monkeypatch.setattr(api.store, "outbox", learn_then_read)
+        older = [{"timestamp": iso_hour(given[0].hour - 1 - at), "value": 100.0 + at} for at in range(5)]
+        await train(api, older)
+        for part in (given[:-20], given[-20:-10], given[-10:]):
+            await live(quiet, part)
+        await train(quiet, older)
+        assert await stored_model(api) == await stored_model(quiet)
+
+
 async def test_a_worker_that_read_the_outbox_before_the_series_was_replaced_brings_nothing_back() -> None:
     given = observations()
     async with memory_api() as api, memory_api() as fresh:

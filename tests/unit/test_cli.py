@@ -70,7 +70,7 @@ finally:
     assert loaded.stdout.splitlines()[-1] == "loaded []"
 
 
-@pytest.mark.parametrize("name", ["up", "worker", "api", "replay", "predict", "inspect", "backtest"])
+@pytest.mark.parametrize("name", ["up", "worker", "api", "replay", "simulate", "predict", "inspect", "backtest"])
 def test_every_command_is_found_and_explains_itself(name: str) -> None:
     run = CliRunner().invoke(app, [name, "--help"])
     assert run.exit_code == 0

@@ -12,6 +12,7 @@ from detection.hours import HOUR_MS
 from detection.policy import Policy
 from metrics import instruments
 from state import keys
+from state.alerting import MemoryAlerting
 from state.memory_store import MemoryStore
 from state.store import Reached
 from stream.announcing import Announcer
@@ -22,7 +23,7 @@ from stream.progress import GivenUpError, Progress, reached_after
 from stream.relay import HistoryRelay
 from stream.worker import Batch, Worker
 from tests.unit.test_pipeline import Record, comparable
-from tests.unit.test_relay import Kept
+from tests.unit.test_relay import Kept, KeptAlerts
 
 POLICY = Policy()
 PLACE = ("calls", 0)
@@ -77,8 +78,8 @@ class Run:
         self.worker = Worker(
             pipeline,
             store,
-            HistoryRelay(store, Kept()),
-            Announcer(store, nowhere),
+            HistoryRelay(store, Kept(), KeptAlerts()),
+            Announcer(store, nowhere, MemoryAlerting()),
             live,
             placement=Placement(store, live, source=pipeline.source, peek=log.peek, now_ms=lambda: START_MS),
             acknowledge=self.acknowledged.append,

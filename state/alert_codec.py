@@ -1,0 +1,75 @@
+"""A subject's alerts and their transitions as JSON that people can read; exact both ways."""
+
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, Final, cast
+
+import orjson
+
+from detection.hours import iso, parse_ms
+from detection.live import LiveNormal
+from detection.rules.alert import Alert, Event, Transition
+from detection.subject import Subject
+
+# What the key says of an alert; all other fields are written, but for those that have their default.
+_IN_KEY: Final = ("rule", "subject", "slug")
+_FIELDS: Final = tuple(one for one in fields(Alert) if one.name not in _IN_KEY)
+_MS: Final = "_ms"
+
+
+def dump_alerts(alerts: Mapping[str, Alert]) -> bytes:
+    """By key, in the order of the keys; empty for none."""
+    if not alerts:
+        return b""
+    return orjson.dumps({key: alert_fields(alerts[key]) for key in sorted(alerts)})
+
+
+def load_alerts(subject: Subject, data: bytes) -> dict[str, Alert]:
+    """The inverse; KeyError, TypeError or ValueError for what `dump_alerts` cannot have written."""
+    if not data:
+        return {}
+    return {key: _alert(subject, key, plain) for key, plain in orjson.loads(data).items()}
+
+
+def alert_fields(alert: Alert) -> dict[str, Any]:
+    """What is not said by its key: texts, numbers and, in place of milliseconds, RFC 3339 times."""
+    plain: dict[str, Any] = {"id": alert.id}
+    for one in _FIELDS:
+        value = getattr(alert, one.name)
+        if value == one.default or (one.name == "detail" and not value):
+            continue
+        plain[one.name.removesuffix(_MS)] = iso(value) if one.name.endswith(_MS) else value
+    return plain
+
+
+def dump_live(live: Mapping[str, LiveNormal]) -> bytes:
+    """What minutes are judged by, a few numbers a series; empty for none."""
+    return orjson.dumps({slug: one.numbers() for slug, one in live.items()}) if live else b""
+
+
+def load_live(data: bytes) -> dict[str, LiveNormal]:
+    """The inverse; TypeError or ValueError for what `dump_live` cannot have written."""
+    return {slug: LiveNormal(*numbers) for slug, numbers in orjson.loads(data).items()} if data else {}
+
+
+def dump_transition(one: Transition) -> bytes:
+    return orjson.dumps(
+        {"event": one.event, "at": iso(one.at_ms), "key": one.alert.key, "alert": alert_fields(one.alert)}
+    )
+
+
+def load_transition(subject: Subject, data: bytes, *, rev: int) -> Transition:
+    """The inverse; KeyError, TypeError or ValueError for what `dump_transition` cannot have written."""
+    plain = orjson.loads(data)
+    alert = _alert(subject, plain["key"], plain["alert"])
+    return Transition(cast(Event, plain["event"]), alert, parse_ms(plain["at"]), rev)
+
+
+def _alert(subject: Subject, key: str, plain: dict[str, Any]) -> Alert:
+    rule, _, slug = key.rpartition("/")
+    found: dict[str, Any] = {}
+    for one in _FIELDS:
+        value = plain.get(one.name.removesuffix(_MS))
+        if value is not None:
+            found[one.name] = parse_ms(value) if one.name.endswith(_MS) else value
+    return Alert(rule=rule, subject=subject, slug=slug, **found)
