@@ -172,8 +172,9 @@ async def _change(parts: Connections, alert_id: str, change: Callable[[SubjectSt
         now = change(state, alert)
         if not state.transitions:
             return _answer(state, now)
+        # So that a worker finds what is to be told of it, whatever becomes of us; again, if it has looked meanwhile.
+        await parts.hints.hint([subject], now_ms=parts.wall_ms())
         if not await parts.store.save([state]):
-            # So that a worker finds what is to be told of it.
             await parts.hints.hint([subject], now_ms=parts.wall_ms())
             return _answer(state, now)
         await asyncio.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311 (no secret)

@@ -22,7 +22,10 @@ from detection.backtest import Tally
 from detection.catalogue import Metric
 from detection.cohorts import Cohorts
 from detection.errors import ConflictError, InvalidRowError
+from detection.live_normals import live_normals
 from detection.rows import Observation, Row
+from detection.rules.measured import hours_of
+from detection.rules.watch import Rules, watch
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.training import Mode, Sifted, first_open, sift, train
@@ -142,7 +145,8 @@ class _Training:
             # A worker may have learned meanwhile: of a window that the state still has open, the history knows already.
             return None
         rows = self._rows(known)
-        work = await asyncio.to_thread(self._work_out, state, known, rows, clock_ms)
+        book = (await parts.rules.rules()).book()
+        work = await asyncio.to_thread(self._work_out, state, known, rows, clock_ms, book)
         if self.mode == "replace":
             kept = {row.hour: row.observation() for row in work.sifted.accepted}
             if kept != known:
@@ -156,8 +160,13 @@ class _Training:
                 return None
         # Nothing to write may mean that an earlier try wrote it, without hearing from the replicas that are asked for.
         write = parts.store.save if work.is_changed else parts.store.confirm
+        has_news = bool(state.transitions)
+        if has_news:
+            await parts.hints.hint([subject], now_ms=parts.wall_ms())
         if state.rev + work.is_changed and await write([state]):
             return None
+        if has_news:
+            await parts.hints.hint([subject], now_ms=parts.wall_ms())
         return self._answer(state, work, clock_ms, await self.parts.cohorts())
 
     async def _known(self) -> dict[int, Observation]:
@@ -199,8 +208,10 @@ class _Training:
                     for number, hour in enumerate(hours, start=1)
                 ]
 
-    def _work_out(self, state: SubjectState, known: dict[int, Observation], rows: list[Row], clock_ms: int) -> _Work:
-        policy = self.parts.policy
+    def _work_out(
+        self, state: SubjectState, known: dict[int, Observation], rows: list[Row], clock_ms: int, rules: Rules
+    ) -> _Work:
+        policy, subject = self.parts.policy, self.subject
         is_over = self.mode == "replace"
         closed_before = policy.closed_before(clock_ms if clock_ms >= 0 else self.parts.wall_ms())
         sifted = sift(
@@ -224,6 +235,9 @@ class _Training:
             # The topic `thresholds` hears of it with the next closing: no worker looks at this outbox before.
             state.announces = False
             state.publish(clock_ms, policy)
+            # What a worker does after a closing: it finds nothing left to close, so nobody else will.
+            state.live = live_normals(state, state.live, policy)
+            watch(state, rules, policy, measured=list(hours_of(state)) if subject.kind == "biller" else ())
         return _Work(sifted, trained.tally, trained.is_changed)
 
     def _answer(self, state: SubjectState, work: _Work, clock_ms: int, cohorts: Cohorts) -> dict[str, Any]:

@@ -77,7 +77,8 @@ on conflict (id, opened_at) do update set
     worst = excluded.worst, count = excluded.count, resolved_at = excluded.resolved_at, reason = excluded.reason,
     acknowledged_by = excluded.acknowledged_by, acknowledged_at = excluded.acknowledged_at,
     feedback = excluded.feedback, line = excluded.line, detail = excluded.detail, rev = excluded.rev
-where excluded.rev > known.rev
+-- A store that lost writes counts their revisions again, but what is over stays over.
+where excluded.rev > known.rev or (known.resolved_at is null and excluded.resolved_at is not null)
 """
 _ALERTS: Final = """
 select * from alerts

@@ -1,12 +1,17 @@
 """All open alerts, wherever they are: the hints say which subjects to look at, and the subjects what is true."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from typing import Final
 
+import structlog
+
+from detection.errors import UnreadableStateError
 from detection.rules.alert import Alert
 from detection.subject import Subject
 from state.alerting import AlertingHints
 from state.store import StateStore
+
+log = structlog.get_logger()
 
 _SUBJECTS_AT_ONCE: Final = 1000
 
@@ -37,6 +42,17 @@ class OpenAlerts:
         subjects = list({**scores, **dict.fromkeys(also, 0)})
         found: list[Alert] = []
         for start in range(0, len(subjects), _SUBJECTS_AT_ONCE):
-            stored = await self._store.alerts(subjects[start : start + _SUBJECTS_AT_ONCE])
+            stored = await self._read(subjects[start : start + _SUBJECTS_AT_ONCE])
             found += [one for alerts in stored.values() for one in alerts.values() if one.state != "pending"]
         return found, scores
+
+    async def _read(self, subjects: Sequence[Subject]) -> Mapping[Subject, Mapping[str, Alert]]:
+        """One that nobody can read is left out, and said: the alerts of the others must not wait for its repair."""
+        try:
+            return await self._store.alerts(subjects)
+        except UnreadableStateError as error:
+            if len(subjects) == 1:
+                log.error("alerts.unreadable", reason=str(error))  # noqa: TRY400  # the message names the key
+                return {}
+            middle = len(subjects) // 2
+            return {**await self._read(subjects[:middle]), **await self._read(subjects[middle:])}

@@ -6,13 +6,14 @@ each of them, and a walk over all of them finds it again.
 """
 
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import compress, islice
 from operator import not_
 from typing import Final
 
 from detection.policy import Policy
 from detection.subject import Subject
+from detection.subject_state import SubjectState
 from state.store import StateStore
 from stream.buffer import Flushed, Step
 from stream.judging import Judging
@@ -25,6 +26,13 @@ _PART: Final = 250
 _PARTS_AT_ONCE: Final = 3
 # How long events may have to wait for a flush because of this.
 _SLICE_SECONDS: Final = 0.3
+
+
+Closed = Callable[[Sequence[SubjectState]], None]
+
+
+def _show_nobody(_: Sequence[SubjectState]) -> None:
+    pass
 
 
 class Closing:
@@ -41,6 +49,7 @@ class Closing:
         # What the current walk began with; another hour, or another set of places, begins another walk.
         self._hour = -1
         self._closed = Flushed()
+        self._show: Closed = _show_nobody
 
     @property
     def has_more(self) -> bool:
@@ -57,8 +66,12 @@ class Closing:
         self._walked_hour = -1
         self._after = None
 
-    async def work(self, places: set[str], clock_ms: int) -> Flushed:
-        """Close for one slice of time; what was done, that of an earlier slice which failed included."""
+    async def work(self, places: set[str], clock_ms: int, *, show: Closed) -> Flushed:
+        """Close for one slice of time; what was done, that of an earlier slice which failed included.
+
+        `show` is given the states that were closed and written.
+        """
+        self._show = show
         end = time.monotonic() + _SLICE_SECONDS
         while self._due and time.monotonic() < end:
             await self._close(list(islice(self._due, _PAGE)), clock_ms)
@@ -90,7 +103,7 @@ class Closing:
             self._states.keep(list(compress(states, map(not_, is_due))))
             steps = [Step(state, 0, state.published_hour) for state in compress(states, is_due)]
             refused = await self._states.close([step.state for step in steps], clock_ms)
-            self._judging.judge([(step.state, None) for step in steps])
+            self._judging.judge([(step.state, None) for step in steps], latest_ms=clock_ms)
             for step in steps:
                 step.count_closed()
                 self._closed.expect(step)
@@ -101,6 +114,7 @@ class Closing:
             for step in steps:
                 if step.state.subject not in refused:
                     self._closed.add_closed(step)
+            self._show([step.state for step in steps if step.state.subject not in refused])
 
         try:
             await each_part(subjects, close, size=_PART, at_once=_PARTS_AT_ONCE)

@@ -37,10 +37,14 @@ class Judging:
     policy: Policy
     live: LivePolicy = field(default_factory=LivePolicy)
 
-    def judge(self, states: Iterable[tuple[SubjectState, Arrivals | None]]) -> None:
-        """The closed minutes of these by their own time, the events that arrived, and what closed hours came to."""
+    def judge(self, states: Iterable[tuple[SubjectState, Arrivals | None]], *, latest_ms: int) -> None:
+        """The closed minutes of these by their own time, the events that arrived, and what closed hours came to.
+
+        An event that is later than `latest_ms` closes no minute after it.
+        """
         states = list(states)
-        minutes = self._closed([(state, state.watermark_ms) for state, arrived in states if arrived is not None])
+        own = [(state, min(state.watermark_ms, latest_ms)) for state, arrived in states if arrived is not None]
+        minutes = self._closed(own)
         judged = self._judged(minutes)
         for state, arrived in states:
             watch(

@@ -12,12 +12,14 @@ offset, and the rest is applied again. So a repeated record, a second owner and 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 import structlog
 
 from detection.errors import ConflictError
+from detection.events import NEWEST_MS
 from detection.policy import Policy
 from detection.rules.watch import WithoutRules
 from detection.subject import Subject
@@ -93,7 +95,7 @@ class Pipeline:
         self._states = States(store, policy, limit=cached_subjects)
         self._judging = Judging(WithoutRules(), policy) if judging is None else judging
         self._closing = Closing(store, self._states, policy, self._judging)
-        self._silence = Silence(self._states, self._judging, self._newest_of)
+        self._silence = Silence(self._states, self._judging)
         self._newest_of_source: dict[str, int] = {}
         # How often each topic was made anew: the owner of the pipeline says so.
         self.lives: Mapping[str, int] = {}
@@ -168,7 +170,6 @@ class Pipeline:
         self._states.clear()
         # What this worker gets instead may have silent subjects that nobody has published for.
         self._closing.forget()
-        self._silence.forget()
 
     def forget(self) -> None:
         """Drop what is in memory: its partitions go before it could be written, and their next owner reads it again."""
@@ -262,7 +263,7 @@ class Pipeline:
             self._put_off(due, passing)
             refused.update(await self._states.close(passing, clock_ms))
             judged = [(step.state, arrivals) for step, (_, arrivals) in zip(steps, part, strict=True)]
-            await asyncio.to_thread(self._judging.judge, judged)
+            await asyncio.to_thread(self._judging.judge, judged, latest_ms=self._latest_ms())
             for step in steps:
                 step.count_closed()
                 flushed.expect(step)
@@ -270,7 +271,7 @@ class Pipeline:
             for step, (subject, arrivals) in zip(steps, part, strict=True):
                 if subject not in refused:
                     flushed.add(step, arrivals)
-            self._silence.note(step.state for step in steps if step.state.subject not in refused)
+            self._silence.note((one.state for one in steps if one.state.subject not in refused), self._clocks())
 
         await each_part(arrived, write, size=_PART, at_once=_PARTS_AT_ONCE)
         flushed.crowded += sum(subject not in refused for subject in counted.crowded)
@@ -342,18 +343,24 @@ class Pipeline:
         in whichever life of the log. One that was only trained belongs to whoever owns the first partition of calls.
         """
         async with self._flushing:
-            done = await self._closing.work(places, await self._clock_ms())
-            silent = await self._silence.work(self._shown(max(self._newest_of_source.values(), default=-1)))
-            done.news |= silent.news
+            clocks = self._clocks()
+            # First, and what it found stays in it until it is taken: whatever fails here, nothing is forgotten.
+            await self._silence.work(clocks)
+            done = await self._closing.work(places, await self._clock_ms(), show=partial(self._note, clocks=clocks))
+            done.news |= self._silence.take().news
             return done
 
-    def _newest_of(self, offsets: Mapping[str, int]) -> int | None:
-        """The newest event among these sources; no later than it is, where the clock is ours."""
-        read = [self._newest_of_source[one] for one in offsets if one in self._newest_of_source]
-        return self._shown(max(read)) if read else None
+    def _note(self, states: Sequence[SubjectState], *, clocks: Mapping[str, int]) -> None:
+        self._silence.note(states, clocks)
 
-    def _shown(self, newest_ms: int) -> int:
-        return newest_ms if self._wall_ms is None else min(newest_ms, self._wall_ms())
+    def _clocks(self) -> dict[str, int]:
+        """The newest event of each source that is read; no later than it is, where the clock is ours."""
+        latest_ms = self._latest_ms()
+        return {source: min(newest_ms, latest_ms) for source, newest_ms in self._newest_of_source.items()}
+
+    def _latest_ms(self) -> int:
+        """What no event's time is taken to be later than, however far ahead its sender's clock is."""
+        return NEWEST_MS if self._wall_ms is None else self._wall_ms()
 
 
 def _absorbed(state: SubjectState, arrived: Arrivals) -> Step:

@@ -1,11 +1,12 @@
 """Billers that have stopped calling: looked for by the time of their partition, since no event of theirs comes.
 
-Only what this worker has seen is looked for inside the hour; what was silent before it started is found when the clock
-closes the hour, as every silent biller is.
+Inside the hour only what this worker has seen is looked for. What was silent before it read the partition is taken up
+when the clock closes the next hour, as the windows of every silent biller are.
 """
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import time
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from detection.hours import MINUTE_MS, SECOND_MS
@@ -22,85 +23,109 @@ _DISORDER_MS: Final = 60 * SECOND_MS
 _MISSING_CALLS: Final = 6.0
 _LONGEST_MINUTES: Final = 15
 _PAGE: Final = 500
+# How long events may have to wait for a flush because of this.
+_SLICE_SECONDS: Final = 0.2
 
-NewestMs = Callable[[Mapping[str, int]], int | None]
+Clocks = Mapping[str, int]
 
 
 class Silence:
-    """Remembers when each biller is to be looked at again, by minutes of event time.
+    """Remembers when each biller is to be looked at again, by source and by minute of event time.
 
-    `newest_ms` gives the newest event's time among some sources, None where this worker reads none of them.
+    `clocks` are the sources that this worker reads, each with its newest event's time in ms.
     """
 
-    def __init__(self, states: States, judging: Judging, newest_ms: NewestMs) -> None:
+    def __init__(self, states: States, judging: Judging) -> None:
         self._states = states
         self._judging = judging
-        self._newest_ms = newest_ms
-        self._due: dict[Subject, int] = {}
-        self._by_minute: dict[int, set[Subject]] = {}
+        self._due: dict[Subject, tuple[str, int]] = {}
+        self._by_minute: dict[str, dict[int, set[Subject]]] = {}
+        self._found = Flushed()
 
-    def forget(self) -> None:
-        """Others may be ours now, and ours are others'."""
-        self._due.clear()
-        self._by_minute.clear()
+    def __len__(self) -> int:
+        """Billers that are looked after."""
+        return len(self._due)
 
-    def note(self, states: Iterable[SubjectState]) -> None:
-        """These were heard of: each is to be looked at when too many of its next calls have not come."""
+    def note(self, states: Iterable[SubjectState], clocks: Clocks) -> None:
+        """These were written: each is to be looked at when too many of its next calls have not come."""
         for state in states:
             minutes = _patience(state)
-            if minutes is not None:
-                self._put(state.subject, state.watermark_ms // MINUTE_MS + minutes)
+            source = _source_of(state, clocks)
+            if minutes is None or source is None:
+                self._due.pop(state.subject, None)
+            else:
+                self._put(state.subject, source, state.watermark_ms // MINUTE_MS + minutes)
 
-    async def work(self, newest_ms: int) -> Flushed:
-        """Look at those that are due when the newest event of any partition is at `newest_ms`; what came of it."""
-        found = Flushed()
-        now = (newest_ms - _DISORDER_MS) // MINUTE_MS
-        due = [
-            subject
-            for minute in sorted(one for one in self._by_minute if one <= now)
-            for subject in self._by_minute.pop(minute)
-            if self._due.get(subject) == minute
-        ]
-        for start in range(0, len(due), _PAGE):
-            try:
-                await self._look(due[start : start + _PAGE], found)
-            except BaseException:
-                # They are due still; what was not looked at is looked at by the next call.
-                for subject in due[start:]:
-                    self._put(subject, now)
-                self._states.clear()
-                raise
+    def take(self) -> Flushed:
+        """What has been found since it was last taken."""
+        found, self._found = self._found, Flushed()
         return found
 
-    async def _look(self, subjects: Sequence[Subject], found: Flushed) -> None:
-        states = (await self._states.take(subjects)).values()
+    async def work(self, clocks: Clocks) -> None:
+        """Look, for a slice of time, at those that are due by the clock of their source."""
+        end = time.monotonic() + _SLICE_SECONDS
+        for source in [one for one in self._by_minute if one not in clocks]:
+            # Somebody else's now.
+            for subjects in self._by_minute.pop(source).values():
+                for subject in subjects:
+                    self._due.pop(subject, None)
+        for source, newest_ms in clocks.items():
+            now_ms = newest_ms - _DISORDER_MS
+            minutes = self._by_minute.get(source, {})
+            for minute in sorted(one for one in minutes if one <= now_ms // MINUTE_MS):
+                while minutes[minute] and time.monotonic() < end:
+                    await self._look(minutes[minute], (source, minute), now_ms)
+                if minutes[minute]:
+                    return
+                del minutes[minute]
+
+    async def _look(self, bucket: set[Subject], due: tuple[str, int], now_ms: int) -> None:
+        """Judge some of those in the bucket, and take them out of it once that is written."""
+        page = [subject for _, subject in zip(range(_PAGE), bucket, strict=False)]
+        wanted = [subject for subject in page if self._due.get(subject) == due]
+        try:
+            await self._judge(wanted, due[0], now_ms)
+        except BaseException:
+            # What is in memory may differ from what is stored: they are due still, and are loaded again.
+            self._states.clear()
+            raise
+        bucket.difference_update(page)
+
+    async def _judge(self, subjects: Sequence[Subject], source: str, now_ms: int) -> None:
+        states = list((await self._states.take(subjects)).values())
+        now = now_ms // MINUTE_MS
         judged = []
         for state in states:
-            newest_ms = self._newest_ms(state.offsets)
             minutes = _patience(state)
-            self._due.pop(state.subject, None)
-            if newest_ms is None or minutes is None:
-                continue
-            clock_ms = newest_ms - _DISORDER_MS
-            if clock_ms // MINUTE_MS - state.watermark_ms // MINUTE_MS >= minutes:
-                judged.append((state, clock_ms, state.alerts))
-            self._put(state.subject, max(clock_ms // MINUTE_MS, state.watermark_ms // MINUTE_MS) + minutes)
-        self._judging.judge_at([(state, clock_ms) for state, clock_ms, _ in judged])
-        changed = [state for state, _, alerts in judged if state.transitions or state.alerts is not alerts]
-        self._states.keep([state for state in states if state not in changed])
-        steps = [Step(state, 0, state.published_hour) for state in changed]
-        for step in steps:
+            if minutes is not None and now - state.watermark_ms // MINUTE_MS >= minutes:
+                judged.append((state, state.alerts))
+        self._judging.judge_at([(state, now_ms) for state, _ in judged])
+        changed = [state for state, alerts in judged if state.transitions or state.alerts is not alerts]
+        for state in changed:
+            step = Step(state, 0, state.published_hour)
             step.count_closed()
-            found.expect(step)
+            # Before the write: one that seems to fail may be done.
+            self._found.expect(step)
+        writes = {state.subject for state in changed}
+        self._states.keep([state for state in states if state.subject not in writes])
         refused = await self._states.save(changed)
-        for subject in refused:
-            # Somebody else wrote it, so perhaps it called.
-            self._put(subject, 0)
+        for state in states:
+            self._due.pop(state.subject, None)
+            minutes = _patience(state)
+            if minutes is not None or state.subject in refused:
+                # Later than now in any case: it is not looked at twice for the same minute.
+                later = max(now + 1, state.watermark_ms // MINUTE_MS + (minutes or 1))
+                self._put(state.subject, source, later)
 
-    def _put(self, subject: Subject, minute: int) -> None:
-        if self._due.get(subject) != minute:
-            self._due[subject] = minute
-            self._by_minute.setdefault(minute, set()).add(subject)
+    def _put(self, subject: Subject, source: str, minute: int) -> None:
+        if self._due.get(subject) != (source, minute):
+            self._due[subject] = source, minute
+            self._by_minute.setdefault(source, {}).setdefault(minute, set()).add(subject)
+
+
+def _source_of(state: SubjectState, clocks: Clocks) -> str | None:
+    """The source of the subject whose clock is furthest, among those that this worker reads."""
+    return max((one for one in state.offsets if one in clocks), key=lambda one: clocks[one], default=None)
 
 
 def _patience(state: SubjectState) -> int | None:

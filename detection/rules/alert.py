@@ -26,6 +26,7 @@ Fields = Mapping[str, float | str]
 # Told again when it is twice as far beyond its boundary as when it was last told, and half of its scale beyond at
 # least: from one hair's breadth to two is not worth anybody's time.
 _WORSE: Final = 2.0
+_HIGHEST: Final = 1e6
 _LEAST_WORSE: Final = 0.5
 # A resolved alert is remembered this long, while hours that it was open in, or late events, may still come.
 _REMEMBERED_MS: Final = 3 * HOUR_MS
@@ -146,6 +147,8 @@ def advance(
     """
     if judged.count < rule.min_count or not (judged.is_beyond or judged.is_clear or judged.span == "event"):
         return known, None
+    # As JSON keeps it: a score beyond all bounds is as good as a million.
+    judged = replace(judged, score=_HIGHEST) if judged.score > _HIGHEST else judged
     is_beyond = judged.is_beyond and (not rule.is_learned or judged.score > bar)
     again = 0
     if known is not None and known.resolved_ms is not None:

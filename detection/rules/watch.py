@@ -1,21 +1,25 @@
 """Rules at work on one subject: each judged point goes to the rules that mean its series, in the order of its time."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
-from typing import Protocol
+from typing import Final, Protocol
 
 from detection.catalogue import Metric, metric_of
 from detection.events import Observed
 from detection.hours import HOUR_MS
-from detection.policy import Policy
+from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
 from detection.rules.alert import Alert, Judged, advance, bar, end, key_of
 from detection.rules.measured import Measured
 from detection.rules.points import of_event, of_measured
-from detection.rules.rule import Rule
+from detection.rules.rule import CALLS, Rule
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 
 Point = tuple[str, Judged]
+
+# How an alert changed, as one write tells of it at most.
+_MOST_TRANSITIONS: Final = 1000
 
 
 class Rules(Protocol):
@@ -69,6 +73,7 @@ def watch(
             if rule.selects_metric(slug):
                 _advance(state, rule, metric_of(slug), beyond_floor(rule, point))
     _end_orphans(state, {rule.id: rule for rule in mine}, policy)
+    _shorten(state)
     return True
 
 
@@ -122,9 +127,30 @@ def _put(state: SubjectState, key: str, alert: Alert | None) -> None:
     state.alerts = alerts
 
 
+def _shorten(state: SubjectState) -> None:
+    """Leave out, the oldest first, alerts that began and ended in one write, where they are too many.
+
+    A gauge that goes to and fro at its boundary would fill the write of a worker that reads up a backlog.
+    """
+    excess = len(state.transitions) - _MOST_TRANSITIONS
+    if excess <= 0:
+        return
+    events = Counter((one.alert.id, one.event) for one in state.transitions)
+    whole = {name for name, event in events if event == "opened" and (name, "resolved") in events}
+    kept = []
+    left_out: set[str] = set()
+    for one in state.transitions:
+        if one.alert.id in left_out or (excess > 0 and one.alert.id in whole):
+            left_out.add(one.alert.id)
+            excess -= 1
+        else:
+            kept.append(one)
+    state.transitions[:] = kept
+
+
 def _end_orphans(state: SubjectState, rules: Mapping[str, Rule], policy: Policy) -> None:
     for key, alert in list(state.alerts.items()):
-        is_stale = state.watermark_ms >= 0 and _now_ms(state) - alert.last_ms > policy.stale_after_hours * HOUR_MS
+        is_stale = state.watermark_ms >= 0 and _silent_ms(state, alert) > _patience_ms(alert, policy)
         rule = rules.get(alert.rule)
         if rule is not None and rule.selects_metric(alert.slug) and not is_stale:
             continue
@@ -132,6 +158,17 @@ def _end_orphans(state: SubjectState, rules: Mapping[str, Rule], policy: Policy)
         _put(state, key, None)
         if transition is not None:
             state.transitions.append(transition)
+
+
+def _silent_ms(state: SubjectState, alert: Alert) -> int:
+    """For how long nothing was heard: of a model's series no point, of a biller no call."""
+    heard_ms = max(alert.last_ms, state.watermark_ms) if state.subject.kind == "biller" else alert.last_ms
+    return _now_ms(state) - heard_ms
+
+
+def _patience_ms(alert: Alert, policy: Policy) -> int:
+    """An alert about silence is not over because nothing is heard."""
+    return (PUBLISHED_SILENCE_HOURS if alert.slug == CALLS else policy.stale_after_hours) * HOUR_MS
 
 
 def _now_ms(state: SubjectState) -> int:

@@ -426,3 +426,19 @@ async def test_a_gauge_is_trained_as_a_metric_is() -> None:
     assert answer["prediction"] == predicted
     assert (predicted["subject"], predicted["operator"], predicted["n_learned"]) == ("model:Mistral/v1", "<", 72)
     assert calls.status_code == 422
+
+
+async def test_an_hour_that_training_is_first_to_publish_is_shown_to_the_rules() -> None:
+    async with memory_api() as api:
+        rule = {"metric": "error-rate", "condition": "higher than", "boundary": 20}
+        assert (await api.client.put("/rules/many-errors", json=rule | {"id": "many-errors"})).is_success
+        state = SubjectState(B1)
+        window = CallWindow(calls=10, errors=6, latency_us=1_000_000)
+        state.absorb(Arrivals(watermark_ms=NOW_HOUR * HOUR_MS - 1, windows={NOW_HOUR - 1: window}))
+        await api.store.save([state])
+        await train(api, rows()[:-10])
+        (alert,) = (await api.store.alerts([B1]))[B1].values()
+        assert (alert.rule, alert.value, alert.state) == ("many-errors", 60.0, "open")
+        assert list(await api.hints.hinted()) == [B1]
+        (told,) = (await api.store.announcements([B1])).values()
+        assert [one.event for one in told.alerts.values()] == ["opened"]

@@ -1,17 +1,19 @@
 """What rules see of a stream: events, minutes inside the hour, silence; and what becomes of it."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 import orjson
 import pytest
 
+from detection.errors import DependencyError
 from detection.hours import HOUR_MS, MINUTE_MS, SECOND_MS
 from detection.policy import Policy
 from detection.rules.alert import Alert
 from detection.rules.book import DEFAULT_RULES, RuleBook
 from detection.rules.rule import Rule, rule_of
 from detection.subject import Subject
+from detection.subject_state import SubjectState
 from state.memory_store import MemoryStore
 from stream.dead_letters import DeadLetter
 from stream.judging import Judging
@@ -30,7 +32,8 @@ LOW_ACCURACY = rule_of(
 class Stream:
     """A pipeline over a store, and the offset that it has reached; begins anew as a worker does."""
 
-    def __init__(self, rules: Iterable[Rule] = DEFAULT_RULES) -> None:
+    def __init__(self, rules: Iterable[Rule] = DEFAULT_RULES, *, wall_ms: Callable[[], int] | None = None) -> None:
+        self._wall_ms = wall_ms
         self.store = MemoryStore(POLICY)
         self._book = RuleBook(rules)
         self._offset = 0
@@ -44,9 +47,10 @@ class Stream:
             self.store,
             POLICY,
             log_id="log",
-            future_ms=0,
+            future_ms=300_000,
             send_dead_letters=nowhere,
             judging=Judging(self._book, POLICY),
+            wall_ms=self._wall_ms,
         )
 
     async def observe(self, *accuracies: float) -> None:
@@ -220,3 +224,94 @@ async def test_one_failed_call_of_three_is_no_alert_against_a_number_either() ->
     stream = Stream([MANY_ERRORS])
     await stream.call("B1", [START_MS, START_MS + 1000, START_MS + 2000, START_MS + 10 * MINUTE_MS], failed_every=3)
     assert await stream.alerts(B1) == []
+
+
+async def others_call(stream: Stream, now_ms: int, minutes: Iterable[int]) -> None:
+    """What makes the time of the partition go on while the first biller is silent."""
+    for minute in minutes:
+        await stream.call("B2", [now_ms + minute * MINUTE_MS + at * 3000 for at in range(20)])
+        await stream.pipeline.tick({"calls/0"})
+
+
+async def test_a_biller_that_was_silent_before_a_restart_is_found_when_the_next_hour_closes() -> None:
+    stream = Stream()
+    now_ms = await healthy(stream)
+    stream.restart()
+    await others_call(stream, now_ms, range(0, 70, 2))
+    (alert,) = await stream.alerts(B1)
+    assert (alert.slug, alert.state) == ("calls", "open")
+
+
+async def test_silence_whose_write_was_done_though_the_reply_was_lost_is_told() -> None:
+    stream = Stream()
+    now_ms = await healthy(stream)
+    save, losses = stream.store.save, 1
+
+    async def save_and_lose(states: Sequence[SubjectState]) -> list[Subject]:
+        nonlocal losses
+        refused = await save(states)
+        if losses and any(state.subject == B1 and state.alerts for state in states):
+            losses -= 1
+            raise DependencyError("redis", "the reply was lost")
+        return refused
+
+    stream.store.save = save_and_lose  # type: ignore[method-assign]  # the store that a test makes fail
+    news: set[Subject] = set()
+    for minute in range(6):
+        await stream.call("B2", [now_ms + minute * MINUTE_MS + at * 3000 for at in range(20)])
+        try:
+            news |= (await stream.pipeline.tick({"calls/0"})).news
+        except DependencyError:
+            assert losses == 0
+    assert losses == 0
+    assert B1 in news
+    assert await stream.told(B1) == ["opened"]
+
+
+async def test_a_biller_that_stays_silent_is_not_resolved_by_its_silence() -> None:
+    stream = Stream()
+    now_ms = await healthy(stream)
+    await others_call(stream, now_ms, range(0, 30 * 60, 10))
+    assert await stream.told(B1) == ["opened"]
+
+
+async def test_a_call_from_a_clock_that_is_ahead_makes_nobody_silent() -> None:
+    stream = Stream(wall_ms=lambda: now_ms + 30_000)
+    now_ms = START_MS
+    now_ms = await healthy(stream)
+    await stream.call("B1", [*(now_ms + at * 3000 for at in range(10)), now_ms + 4 * MINUTE_MS])
+    assert await stream.alerts(B1) == []
+
+
+async def test_a_partition_that_is_behind_is_not_looked_at_again_and_again() -> None:
+    stream = Stream()
+    now_ms = await healthy(stream)
+    record = Record(
+        0, orjson.dumps({"biller_id": "B2", "timestamp": now_ms + HOUR_MS // 2, "latency_ms": 1, "status": 200})
+    )
+    stream.pipeline.absorb_calls("calls", 1, [record], None)
+    await stream.pipeline.flush()
+    asked: list[Subject] = []
+    load = stream.store.load_counts
+
+    async def count(subjects: Sequence[Subject]) -> dict[Subject, SubjectState]:
+        asked.extend(subjects)
+        return await load(subjects)
+
+    stream.pipeline._states.clear()
+    stream.store.load_counts = count  # type: ignore[method-assign]  # only counted
+    for _ in range(5):
+        await stream.pipeline.tick({"calls/0", "calls/1"})
+    # To close its hour, by the clock of the whole stream.
+    assert asked == [B1]
+
+
+async def test_what_goes_to_and_fro_in_one_write_is_told_in_its_order_and_within_bounds() -> None:
+    stream = Stream([LOW_ACCURACY])
+    await stream.observe(*(0.1, 0.9) * 2000, 0.1)
+    told = await stream.told(MISTRAL)
+    assert len(told) <= 1000
+    assert told == ["opened", "resolved"] * (len(told) // 2) + ["opened"]
+    (alert,) = await stream.alerts(MISTRAL)
+    last = list((await stream.store.announcements([MISTRAL]))[MISTRAL].alerts.values())[-1]
+    assert last.alert.id == alert.id
