@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -35,6 +35,7 @@ from state.store import StateStore
 _CLOCK_SECONDS = 1.0
 _COHORT_SECONDS = 10.0
 _AUDIT_SECONDS = 10.0
+_CANCEL_SECONDS = 1.0
 
 log = structlog.get_logger()
 
@@ -143,13 +144,18 @@ async def connected(settings: Settings) -> AsyncIterator[Connections]:
         relaying = asyncio.create_task(_relay_rule_changes(rules, audit))
         yield Connections(settings, policy, store, history, log, statistics, hints, rules, audit, alerts)
     finally:
-        tasks = [task for task in (preparing, relaying) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await _ended([task for task in (preparing, relaying) if task is not None])
         await log.close()
         await history.close()
         await store.aclose()
+
+
+async def _ended(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel them until they are done: `asyncio.wait_for` of Python 3.11 can swallow a cancellation (gh-86296)."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=_CANCEL_SECONDS)
 
 
 async def _prepare(postgres_url: str) -> None:

@@ -34,6 +34,11 @@ class Retention:
         self._wall_ms = wall_ms
         self._now_ms = -1 if wall_ms is None else wall_ms()
 
+    @property
+    def has_begun(self) -> bool:
+        """Whether the clock that it goes by shows anything yet; until then everything is kept."""
+        return self._now_ms >= 0
+
     def horizon(self) -> Horizon:
         """The oldest moments that are kept, as of the last look."""
         if self._now_ms < 0:

@@ -184,7 +184,7 @@ def add_archive(
     async def keep_history() -> None:
         while not app.should_stop:
             await retention.look()
-            await app.sleep(_RETENTION_SECONDS)
+            await app.sleep(_RETENTION_SECONDS if retention.has_begun else settings.flush_seconds)
 
 
 def add_health(

@@ -93,7 +93,8 @@ async def test_postgres_is_killed_under_load_and_every_event_is_there_once(
     await killed_under_load(stack, environment, producer, tmp_path, parts=4, away_seconds=1.0)
 
 
-@pytest.mark.slow
+@pytest.mark.faults
+@pytest.mark.timeout(300)
 async def test_postgres_is_away_for_a_minute_and_every_event_is_there_once(
     stack: Stack, environment: dict[str, str], producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
