@@ -263,11 +263,16 @@ def served(settings: Settings, unused_port: int) -> Iterator[str]:
 async def test_the_longest_event_is_taken_by_the_broker_and_a_longer_one_refused(
     client: httpx.AsyncClient,
 ) -> None:
-    seen = {"name": f"M-{uuid4().hex[:12]}", "version": "v1", "timestamp": "2026-03-02T12:00:00Z", "drift": 0.1}
-    room = MAX_EVENT_BYTES - len(orjson.dumps({**seen, "labels": {"note": ""}}))
-    longest, longer = (orjson.dumps({**seen, "labels": {"note": "x" * (room + more)}}) for more in (0, 1))
-    taken = await client.post("/events/observations", content=longest)
-    refused = await client.post("/events/observations", content=longer)
+    seen = {
+        "biller_id": f"B-{uuid4().hex[:12]}",
+        "timestamp": "2026-03-02T12:00:00Z",
+        "latency_ms": 10,
+        "outcome": "ok",
+    }
+    room = MAX_EVENT_BYTES - len(orjson.dumps({**seen, "note": ""}))
+    longest, longer = (orjson.dumps({**seen, "note": "x" * (room + more)}) for more in (0, 1))
+    taken = await client.post("/events/calls", content=longest)
+    refused = await client.post("/events/calls", content=longer)
     assert taken.status_code == 202, taken.text
     assert (refused.status_code, refused.json()["errors"][0]["index"]) == (413, 0)
 
