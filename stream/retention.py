@@ -34,11 +34,6 @@ class Retention:
         self._wall_ms = wall_ms
         self._now_ms = -1 if wall_ms is None else wall_ms()
 
-    @property
-    def has_begun(self) -> bool:
-        """Whether the clock that it goes by shows anything yet; until then everything is kept."""
-        return self._now_ms >= 0
-
     def horizon(self) -> Horizon:
         """The oldest moments that are kept, as of the last look."""
         if self._now_ms < 0:
@@ -49,15 +44,16 @@ class Retention:
             hours_ms=self._now_ms - self._keeping.hours_days * _DAY_MS,
         )
 
-    async def look(self) -> None:
-        """Make and drop what is due; what is away is waited for by the next look."""
+    async def look(self) -> bool:
+        """Make and drop what is due; False where the next look should be soon: something is away, or has not begun."""
         try:
             self._now_ms = await self._store.clock() if self._wall_ms is None else self._wall_ms()
             if self._now_ms < 0:
-                return
+                return False
             dropped = await self._database.retain(self._keeping, _EPOCH + timedelta(milliseconds=self._now_ms))
         except DependencyError as error:
             log.warning("retention.postponed", dependency=error.dependency, reason=error.reason)
-            return
+            return False
         if dropped:
             log.info("retention.dropped", partitions=dropped)
+        return True

@@ -46,6 +46,7 @@ _RULES_LOOK_SECONDS = 2.0
 _NOTIFY_SECONDS = 1.0
 # How often a worker looks for what is older than is kept.
 _RETENTION_SECONDS = 600
+_RETENTION_RETRY_SECONDS = 5
 # How long a worker that stands still may take to stop.
 _STOP_SECONDS = 10.0
 
@@ -183,8 +184,8 @@ def add_archive(
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def keep_history() -> None:
         while not app.should_stop:
-            await retention.look()
-            await app.sleep(_RETENTION_SECONDS if retention.has_begun else settings.flush_seconds)
+            is_done = await retention.look()
+            await app.sleep(_RETENTION_SECONDS if is_done else _RETENTION_RETRY_SECONDS)
 
 
 def add_health(
