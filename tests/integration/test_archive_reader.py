@@ -20,6 +20,8 @@ from tests.worker import WorkerProcess, eventually
 
 READER = ("-m", "tests.archiving")
 
+pytestmark = pytest.mark.faults
+
 
 @pytest.fixture(params=["embedded"])
 def stack(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Stack]:
@@ -93,7 +95,6 @@ async def test_postgres_is_killed_under_load_and_every_event_is_there_once(
     await killed_under_load(stack, environment, producer, tmp_path, parts=4, away_seconds=1.0)
 
 
-@pytest.mark.faults
 @pytest.mark.timeout(300)
 async def test_postgres_is_away_for_a_minute_and_every_event_is_there_once(
     stack: Stack, environment: dict[str, str], producer: AIOKafkaProducer, tmp_path: Path

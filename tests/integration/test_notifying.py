@@ -20,7 +20,7 @@ from state.rule_store import Author, change_rules, put
 from tests.receiver import Receiver
 from tests.worker import WorkerProcess, eventually, text
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(240)]
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of at least 24 bytes").decode()
 RULE = Rule(id="accuracy", metric="prediction_accuracy", condition="lower than", boundary=0.3, notify=("pager", "log"))
