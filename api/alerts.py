@@ -1,8 +1,6 @@
 """`GET /alerts` and what people have to say of an alert: that they take it on, and whether it was worth telling."""
 
 import asyncio
-import base64
-import binascii
 import random
 from collections.abc import Callable
 from dataclasses import asdict
@@ -14,7 +12,7 @@ import orjson
 from fastapi import APIRouter, Body, Depends, Query, Response
 from pydantic import AwareDatetime
 
-from api import openapi
+from api import cursors, openapi
 from api.connections import Connections, connections
 from api.problems import INVALID_REQUEST, UNKNOWN_ALERT, Fault, RefusedError
 from api.schemas import Acknowledgement, AlertHistoryPage, AlertList, Feedback, OpenAlert
@@ -213,19 +211,19 @@ def _past(row: AlertRow) -> dict[str, Any]:
 
 
 def _write_cursor(row: AlertRow) -> str:
-    return base64.urlsafe_b64encode(f"{row.opened_at.isoformat()} {row.id}".encode()).decode().rstrip("=")
+    return cursors.write_cursor(f"{row.opened_at.isoformat()} {row.id}")
 
 
 def _read_cursor(cursor: str) -> Position | None:
     if not cursor:
         return None
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        text = cursors.read_cursor(cursor)
         moment, _, alert_id = text.partition(" ")
         opened_at = datetime.fromisoformat(moment)
         if opened_at.tzinfo is None or "\0" in alert_id:
             raise ValueError(text)  # noqa: TRY301  # it is refused as any other that cannot be read
-    except (binascii.Error, ValueError) as error:
+    except ValueError as error:
         reason = "is not one that a page answered with"
         raise RefusedError(INVALID_REQUEST, f"cursor: {reason}", [Fault("cursor", reason)]) from error
     return opened_at, alert_id

@@ -1,7 +1,5 @@
 """The query parameters of `GET /stats/...`, read strictly: a refusal names the parameter and what was given."""
 
-import base64
-import binascii
 import math
 import re
 from collections.abc import Callable, Iterable
@@ -11,6 +9,7 @@ from typing import Annotated, Final, Literal, TypeVar, cast, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from api import cursors
 from api.problems import INVALID_REQUEST, Fault, RefusedError
 from detection.catalogue import BILLER_METRICS
 from detection.events import NEWEST_MS, OLDEST_MS
@@ -139,10 +138,10 @@ def read_cursor(cursor: str) -> Position | None:
     if not cursor:
         return None
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        text = cursors.read_cursor(cursor)
         start, _, metric = text.partition(" ")
         position = Position(int(start), metric)
-    except (binascii.Error, ValueError):
+    except ValueError:
         position = _NOWHERE
     if not (_SOONEST_MS <= position.start_ms < NEWEST_MS or position.start_ms == 0) or not _PATTERN.fullmatch(
         position.metric
@@ -153,7 +152,7 @@ def read_cursor(cursor: str) -> Position | None:
 
 def write_cursor(position: Position) -> str:
     """The inverse of `read_cursor`."""
-    return base64.urlsafe_b64encode(f"{position.start_ms} {position.metric}".encode()).decode().rstrip("=")
+    return cursors.write_cursor(f"{position.start_ms} {position.metric}")
 
 
 @lru_cache(maxsize=256)

@@ -1,7 +1,5 @@
 """`GET /thresholds`: what is published of all series, page by page or as one stream."""
 
-import base64
-import binascii
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from hashlib import blake2b
@@ -12,7 +10,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
-from api import openapi
+from api import cursors, openapi
 from api.answers import Answer, listed
 from api.connections import Connections, connections
 from api.problems import INVALID_REQUEST, Fault, RefusedError
@@ -178,17 +176,17 @@ async def _read(parts: Connections, subjects: list[Subject], wanted: Filter) -> 
 
 
 def _write_cursor(subject: str, slug: str) -> str:
-    return base64.urlsafe_b64encode(f"{subject} {slug}".encode()).decode().rstrip("=")
+    return cursors.write_cursor(f"{subject} {slug}")
 
 
 def _read_cursor(cursor: str) -> tuple[str, str]:
     if not cursor:
         return "", ""
     try:
-        text = base64.b64decode(cursor + "=" * (-len(cursor) % 4), altchars=b"-_", validate=True).decode()
+        text = cursors.read_cursor(cursor)
         subject, space, slug = text.partition(" ")
         parsed = Subject.parse(subject)
-    except (binascii.Error, ValueError, InvalidSubjectError) as error:
+    except (ValueError, InvalidSubjectError) as error:
         raise RefusedError(
             INVALID_REQUEST,
             "cursor: is not one that a page answered with",

@@ -1,13 +1,10 @@
 """How an alert changed, as the row of it that the history keeps."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final
 
 from detection.rules.alert import Transition
 from state.alert_history import AlertHistory, AlertRow
-
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
+from state.moments import moment_of
 
 
 class AlertChanges:
@@ -25,7 +22,7 @@ def row_of(one: Transition) -> AlertRow:
     alert = one.alert
     return AlertRow(
         id=alert.id,
-        opened_at=_moment(alert.since_ms if alert.opened_ms is None else alert.opened_ms),
+        opened_at=moment_of(alert.since_ms if alert.opened_ms is None else alert.opened_ms),
         subject=str(alert.subject),
         metric=alert.slug,
         rule=alert.rule,
@@ -38,13 +35,9 @@ def row_of(one: Transition) -> AlertRow:
         count=alert.count,
         line=alert.line,
         rev=one.rev,
-        resolved_at=None if alert.resolved_ms is None else _moment(alert.resolved_ms),
+        resolved_at=None if alert.resolved_ms is None else moment_of(alert.resolved_ms),
         acknowledged_by=alert.acknowledged_by or None,
-        acknowledged_at=None if alert.acknowledged_ms is None else _moment(alert.acknowledged_ms),
+        acknowledged_at=None if alert.acknowledged_ms is None else moment_of(alert.acknowledged_ms),
         feedback=alert.opinion,
         detail=dict(alert.detail),
     )
-
-
-def _moment(ms: int) -> datetime:
-    return _EPOCH + timedelta(milliseconds=ms)

@@ -9,6 +9,11 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _MILLISECOND: Final = timedelta(milliseconds=1)
 
 
+def moment_of(ms: int) -> datetime:
+    """The inverse of `ms_of`."""
+    return _EPOCH + ms * _MILLISECOND
+
+
 def ms_of(moment: datetime) -> int:
     """Full milliseconds."""
     return (moment - _EPOCH) // _MILLISECOND

@@ -5,15 +5,12 @@ told twice is there once, and none is lost while PostgreSQL is away.
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from typing import Final, Protocol, cast
+from typing import Protocol, cast
 
 from state.alert_history import AlertHistory, AuditRow
 from state.database import Database
+from state.moments import moment_of, ms_of
 from state.rule_store import Action, RuleChange, RuleStore
-
-_EPOCH: Final = datetime.fromtimestamp(0, UTC)
-_MILLISECOND: Final = timedelta(milliseconds=1)
 
 # Where a change is in the audit: time in milliseconds, rule, revision.
 Place = tuple[int, str, int]
@@ -40,7 +37,7 @@ class PostgresRuleAudit:
     async def keep(self, changes: Sequence[RuleChange]) -> None:
         await self._history.record_audit(
             AuditRow(
-                at=_moment(one.at_ms),
+                at=moment_of(one.at_ms),
                 rule_id=one.rule_id,
                 action=one.action,
                 by=one.by,
@@ -52,7 +49,7 @@ class PostgresRuleAudit:
         )
 
     async def read(self, *, rule_id: str | None = None, before: Place | None = None, limit: int) -> list[RuleChange]:
-        after = None if before is None else (_moment(before[0]), *before[1:])
+        after = None if before is None else (moment_of(before[0]), *before[1:])
         return [_change(row) for row in await self._history.audit(rule_id=rule_id, after=after, limit=limit)]
 
 
@@ -67,9 +64,4 @@ async def relay_changes(store: RuleStore, audit: RuleAudit) -> int:
 
 def _change(row: AuditRow) -> RuleChange:
     before, after = (None if fields is None else dict(fields) for fields in (row.before, row.after))
-    at_ms = (row.at - _EPOCH) // _MILLISECOND
-    return RuleChange(row.rev, at_ms, row.rule_id, cast(Action, row.action), row.by, before, after)
-
-
-def _moment(ms: int) -> datetime:
-    return _EPOCH + ms * _MILLISECOND
+    return RuleChange(row.rev, ms_of(row.at), row.rule_id, cast(Action, row.action), row.by, before, after)

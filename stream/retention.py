@@ -5,7 +5,6 @@ newest one is now, and nothing of the recording is dropped for being of another 
 """
 
 from collections.abc import Callable
-from datetime import UTC, datetime, timedelta
 
 import structlog
 
@@ -14,12 +13,12 @@ from detection.hours import HOUR_MS
 from state.archive import Horizon
 from state.database import Database
 from state.keeping import Keeping
+from state.moments import moment_of
 from state.store import StateStore
 
 log = structlog.get_logger()
 
 _DAY_MS = 24 * HOUR_MS
-_EPOCH = datetime.fromtimestamp(0, UTC)
 
 
 class Retention:
@@ -50,7 +49,7 @@ class Retention:
             self._now_ms = await self._store.clock() if self._wall_ms is None else self._wall_ms()
             if self._now_ms < 0:
                 return False
-            dropped = await self._database.retain(self._keeping, _EPOCH + timedelta(milliseconds=self._now_ms))
+            dropped = await self._database.retain(self._keeping, moment_of(self._now_ms))
         except DependencyError as error:
             log.warning("retention.postponed", dependency=error.dependency, reason=error.reason)
             return False

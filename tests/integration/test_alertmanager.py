@@ -2,7 +2,6 @@
 
 import asyncio
 import shutil
-import socket
 import subprocess
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -14,10 +13,12 @@ from typing import Any
 import httpx
 import pytest
 from prometheus_client import CollectorRegistry
+from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
 
 import metrics
 from detection.rules.platform import Grouping
 from detection.subject import Subject
+from local.ports import free_port
 from state.notified import MemoryNotified
 from stream.channels.alertmanager import AlertmanagerChannel
 from stream.channels.targets import Target
@@ -80,7 +81,7 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
         pytest.skip(f"{PROGRAM} is missing: install the Debian package of that name")
     with Receiver() as people:
         (tmp_path / "alertmanager.yml").write_text(CONFIGURATION.format(url=people.url))
-        port = _free_port()
+        port = free_port()
         command = [
             PROGRAM,
             f"--config.file={tmp_path / 'alertmanager.yml'}",
@@ -97,22 +98,10 @@ def alertmanager(tmp_path: Path) -> Iterator[Alertmanager]:
                 process.terminate()
 
 
-def _free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as server:
-        return int(server.getsockname()[1])
-
-
+@retry(retry=retry_if_exception_type(httpx.HTTPError), stop=stop_after_delay(30), wait=wait_fixed(0.05), reraise=True)
 def _await_ready(url: str, process: "subprocess.Popen[bytes]", log: Path) -> None:
-    deadline = time.monotonic() + 30
-    while True:
-        try:
-            if httpx.get(f"{url}/-/ready").is_success:
-                return
-        except httpx.TransportError:
-            pass
-        assert process.poll() is None, log.read_text()
-        assert time.monotonic() < deadline, log.read_text()
-        time.sleep(0.05)
+    assert process.poll() is None, log.read_text()
+    httpx.get(f"{url}/-/ready").raise_for_status()
 
 
 @asynccontextmanager

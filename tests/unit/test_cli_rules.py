@@ -3,12 +3,12 @@
 import json
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import uvicorn
+from tenacity import Retrying, retry_if_not_result, stop_after_delay, wait_fixed
 from typer.testing import CliRunner, Result
 
 from cli.main import app
@@ -29,10 +29,9 @@ def url() -> Iterator[str]:
         server = uvicorn.Server(uvicorn.Config(MemoryApi(Settings()).app, log_config=None, access_log=False))
         thread = threading.Thread(target=server.run, kwargs={"sockets": [listening]})
         thread.start()
-        deadline = time.monotonic() + 20
-        while not server.started and time.monotonic() < deadline:
-            time.sleep(0.01)
-        assert server.started
+        Retrying(retry=retry_if_not_result(bool), stop=stop_after_delay(20), wait=wait_fixed(0.01))(
+            lambda: server.started
+        )
         yield f"http://127.0.0.1:{port}"
         server.should_exit = True
         thread.join(20)
