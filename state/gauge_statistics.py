@@ -25,7 +25,7 @@ from state.gauge_queries import (
     parts_of,
 )
 from state.moments import ms_of
-from state.percentiles import gauge_percentiles, merged
+from state.percentiles import gauge_percentiles
 from state.questions import Answer, Newest, Page, Position, Question, Summary
 
 # The first slice of time holds about as many windows as are asked for; where most are empty, each next one is longer.
@@ -153,16 +153,22 @@ class _Reading:
         if not parts:
             return []
         rows = await self._rows(self._queries.sums(parts, metrics, after=after))
-        return sorted(map(self._summary, rows), key=lambda one: (one.start_ms, one.metric))
+        spreads = self._percentiles(rows)
+        found = [self._summary(row, spread) for row, spread in zip(rows, spreads, strict=True)]
+        return sorted(found, key=lambda one: (one.start_ms, one.metric))
 
-    def _summary(self, row: Sequence[Any]) -> Summary:
+    def _percentiles(self, rows: Sequence[Sequence[Any]]) -> list[tuple[float, ...]]:
+        if not rows:
+            return []
+        if self.question.values:
+            return [tuple(row[10]) for row in rows]
+        minima, maxima, bins, counts = zip(*((*row[4:6], *row[10:12]) for row in rows), strict=True)
+        return gauge_percentiles(bins, counts, self.question.shares, minima=minima, maxima=maxima)
+
+    def _summary(self, row: Sequence[Any], percentiles: tuple[float, ...]) -> Summary:
         question = self.question
-        metric, first, count, total, minimum, maximum, last, last_at, begin, until, spread, events = row
-        if question.values:
-            mean, percentiles = total, tuple(spread)
-        else:
-            mean = int(total) / count / NANO
-            percentiles = gauge_percentiles(merged(spread, events), question.shares, minimum=minimum, maximum=maximum)
+        metric, first, count, total, minimum, maximum, last, last_at, begin, until, *_ = row
+        mean = total if question.values else int(total) / count / NANO
         if question.step_ms is None:
             start_ms = ms_of(begin) if question.from_ms is None else question.from_ms
             end_ms = ms_of(until) if question.to_ms is None else question.to_ms

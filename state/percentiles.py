@@ -17,6 +17,8 @@ _COUNT = np.dtype([("length", ">i4"), ("number", ">i4")])
 # No value that is taken has a bin beyond ±2560.
 _OUTERMOST = 4096
 
+_WINDOWS_AT_ONCE = 256
+
 
 def nearest_ranks(values: NDArray[np.float64], counts: Ints, shares: Sequence[float]) -> tuple[float, ...]:
     """For each share (0..1], the smallest value that so many of the counted ones do not exceed; `values` ascend.
@@ -30,30 +32,50 @@ def nearest_ranks(values: NDArray[np.float64], counts: Ints, shares: Sequence[fl
 
 
 def gauge_percentiles(
-    counted: tuple[Ints, Ints], shares: Sequence[float], *, minimum: float, maximum: float
-) -> tuple[float, ...]:
-    """As `nearest_ranks`, of bins and their counts, and within 1.6 % of the value that was observed.
+    bins: Sequence[bytes],
+    counts: Sequence[bytes],
+    shares: Sequence[float],
+    *,
+    minima: Sequence[float],
+    maxima: Sequence[float],
+) -> list[tuple[float, ...]]:
+    """As `nearest_ranks`, of the bins of each of N windows and their counts: within 1.6 % of what was observed.
 
-    Values nearer to zero than 10⁻⁹ are zero; none is beyond the smallest and the largest that were observed.
+    `bins` and `counts` are what `sent_bins` and `sent_events` in the database give, put together where a window is the
+    sum of smaller ones: to send and to read thousands of arrays one by one takes longer than everything else. Values
+    nearer to zero than 10⁻⁹ are zero; none is beyond the window's smallest and largest.
     """
-    bins, counts = counted
-    return tuple(
-        min(max(one, minimum), maximum) for one in nearest_ranks(_middles()[bins + _OUTERMOST], counts, shares)
-    )
+    found: list[tuple[float, ...]] = []
+    at = 0
+    while at < len(bins):
+        # Every window has a place for each bin from the lowest to the highest of all: not of too many windows at once.
+        chunk = slice(at, at + _WINDOWS_AT_ONCE)
+        values = _chunk_percentiles(bins[chunk], counts[chunk], np.asarray(shares))
+        limited = np.clip(values, np.array(minima[chunk])[:, None], np.array(maxima[chunk])[:, None])
+        found += map(tuple, limited.tolist())
+        at += _WINDOWS_AT_ONCE
+    return found
 
 
-def merged(bins: bytes, counts: bytes) -> tuple[Ints, Ints]:
-    """The bins, ascending, and the counts of one or more windows, whose arrays the database has put together.
-
-    Each is what `sent_bins` and `sent_events` in the database give: to send and to read thousands of arrays one by one
-    takes longer than everything else.
-    """
-    numbers = np.frombuffer(bins, _BIN)["number"].astype(np.int64)
+def _chunk_percentiles(
+    bins: Sequence[bytes], counts: Sequence[bytes], shares: NDArray[np.float64]
+) -> NDArray[np.float64]:
+    """Of N windows the values of S shares, N by S."""
+    numbers = np.frombuffer(b"".join(bins), _BIN)["number"].astype(np.int64)
+    sizes = np.array([len(one) // _BIN.itemsize for one in bins])
     lowest = int(numbers.min())
+    width = int(numbers.max()) - lowest + 1
+    places = np.repeat(np.arange(len(bins)) * width, sizes) + (numbers - lowest)
     # As floats: whole numbers up to 2⁵³ are exact.
-    events = np.bincount(numbers - lowest, weights=np.frombuffer(counts, _COUNT)["number"])
-    (found,) = events.nonzero()
-    return found + lowest, events[found].astype(np.int64)
+    events = np.bincount(places, weights=np.frombuffer(b"".join(counts), _COUNT)["number"], minlength=len(bins) * width)
+    # One window's counts go on where those of the window before end: one search finds the ranks of all.
+    reached = events.cumsum()
+    ends = reached[width - 1 :: width]
+    begins = np.concatenate(([0.0], ends[:-1]))
+    ranks = np.maximum(np.ceil(shares * (ends - begins)[:, None]), 1.0) + begins[:, None]
+    first = reached.searchsorted(ranks) - (np.arange(len(bins)) * width)[:, None]
+    values: NDArray[np.float64] = _middles()[first + lowest + _OUTERMOST]
+    return values
 
 
 @cache

@@ -4,6 +4,8 @@ import math
 import struct
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from fractions import Fraction
+from itertools import accumulate
 
 import numpy as np
 import pytest
@@ -11,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from detection.events import MAX_GAUGE
-from detection.gauge_bins import gauge_bins
+from detection.gauge_bins import gauge_bins, value_of_bin
 from detection.windows import latency_bin, latency_bounds
 from state.call_statistics import latency_percentiles
-from state.percentiles import gauge_percentiles, merged, nearest_ranks
+from state.percentiles import gauge_percentiles, nearest_ranks
 
 # The smallest value that is told from zero, and what a bin promises.
 TOLD_FROM_ZERO = 2.0**-30
@@ -47,6 +49,11 @@ def binned(values: Sequence[float]) -> Counter[int]:
     return Counter(gauge_bins(np.array(values, np.float64)).tolist()) if values else Counter()
 
 
+def percentiles(windows: Sequence[Sequence[float]], shares: Sequence[float]) -> list[tuple[float, ...]]:
+    bins, counts = zip(*(sent(binned(one)) for one in windows), strict=True)
+    return gauge_percentiles(bins, counts, shares, minima=list(map(min, windows)), maxima=list(map(max, windows)))
+
+
 def exact(values: Sequence[float], share: float) -> float:
     """The smallest value that so many do not exceed, by its definition."""
     return min(one for one in values if sum(other <= one for other in values) >= share * len(values))
@@ -54,7 +61,7 @@ def exact(values: Sequence[float], share: float) -> float:
 
 @given(samples, shares)
 def test_a_percentile_of_bins_is_near_the_one_of_the_values(values: list[float], asked: list[float]) -> None:
-    found = gauge_percentiles(merged(*sent(binned(values))), asked, minimum=min(values), maximum=max(values))
+    (found,) = percentiles([values], asked)
     for share, value in zip(asked, found, strict=True):
         assert math.isclose(value, exact(values, share), rel_tol=GAUGE_ERROR, abs_tol=TOLD_FROM_ZERO)
 
@@ -66,20 +73,33 @@ def test_the_ranks_of_values_that_are_counted_one_by_one_are_exact(values: list[
     assert list(found) == [exact(values, share) for share in asked]
 
 
-@given(samples, st.lists(st.integers(0, 3), min_size=60, max_size=60))
-def test_any_split_into_windows_adds_up_to_the_same(values: list[float], places: list[int]) -> None:
+@given(samples, st.lists(st.integers(0, 3), min_size=60, max_size=60), shares)
+def test_any_split_into_windows_adds_up_to_the_same(values: list[float], places: list[int], asked: list[float]) -> None:
     parts = [[value for value, place in zip(values, places, strict=False) if place == number] for number in range(4)]
     bins, counts = zip(*(sent(binned(part)) for part in parts), strict=True)
-    found = merged(b"".join(bins), b"".join(counts))
-    whole = binned(values)
-    assert dict(zip(*(one.tolist() for one in found), strict=True)) == whole
-    assert found[0].tolist() == sorted(whole)
+    found = gauge_percentiles([b"".join(bins)], [b"".join(counts)], asked, minima=[min(values)], maxima=[max(values)])
+    assert found == percentiles([values], asked)
+
+
+@given(st.lists(samples, min_size=1, max_size=8), shares)
+def test_windows_that_are_asked_for_together_do_not_touch_each_other(
+    windows: list[list[float]], asked: list[float]
+) -> None:
+    # More than are counted at once.
+    many = windows * 40
+    assert percentiles(many, asked) == [percentiles([one], asked)[0] for one in windows] * 40
 
 
 @given(st.dictionaries(st.integers(-2560, 2560), st.integers(1, 2**31 - 1), min_size=1, max_size=9))
 def test_counts_of_any_size_add_up_exactly(counts: dict[int, int]) -> None:
-    bins, events = merged(*(3 * one for one in sent(counts)))
-    assert dict(zip(bins.tolist(), events.tolist(), strict=True)) == {key: 3 * n for key, n in counts.items()}
+    bins, events = (3 * one for one in sent(counts))
+    asked = [Fraction(reached, sum(counts.values())) for reached in accumulate(counts[key] for key in sorted(counts))]
+    (found,) = gauge_percentiles([bins], [events], list(map(float, asked)), minima=[-math.inf], maxima=[math.inf])
+    for share, value in zip(map(float, asked), found, strict=True):
+        rank = max(math.ceil(share * (3 * sum(counts.values()))), 1)
+        reached = accumulate(3 * counts[key] for key in sorted(counts))
+        first = next(key for key, so_far in zip(sorted(counts), reached, strict=True) if so_far >= rank)
+        assert value == value_of_bin(first)
 
 
 @given(latencies, shares)
