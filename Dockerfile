@@ -11,7 +11,7 @@ WORKDIR /build
 # Without pip: nothing is installed in a running container.
 RUN python -m venv --without-pip /opt/tidemark
 COPY requirements/runtime.txt requirements/
-RUN pip --python /opt/tidemark/bin/python install --require-hashes --only-binary :all: -r requirements/runtime.txt
+RUN pip --python /opt/tidemark/bin/python install --no-deps --require-hashes --only-binary :all: -r requirements/runtime.txt
 
 # The wheel is built by the locked setuptools: `pip wheel` would fetch whichever is the newest, without a hash.
 COPY requirements/bootstrap.txt requirements/dev.txt requirements/

@@ -22,7 +22,7 @@ RUNS ?= 200
 SEED ?= 1000
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
-	--annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
+	--override requirements/overrides.txt --annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
 
 .PHONY: help
 help: ## List these targets
@@ -49,7 +49,12 @@ run: setup ## Start the whole stack, replay the recorded calls, serve on http://
 
 .PHONY: test
 test: setup ## Run the tests that need nothing but what setup installed
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not soak and not faults" $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not browser and not soak and not faults" $(ARGS)
+
+.PHONY: test-page
+test-page: setup ## Look at the page with a real browser; needs Debian's chromium
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements/browser.txt
+	@$(BIN)/pytest -m browser $(ARGS)
 
 .PHONY: test-kafka
 test-kafka: setup ## Run the tests that meet Apache Kafka itself; needs Java and Maven
@@ -93,6 +98,7 @@ lock: setup ## Resolve the dependencies of pyproject.toml into requirements/, wi
 	$(COMPILE) -c requirements/dev.txt -o requirements/runtime.txt pyproject.toml
 	$(COMPILE) -c requirements/dev.txt -o requirements/bootstrap.txt requirements/bootstrap.in
 	$(COMPILE) -c requirements/dev.txt -o requirements/references.txt requirements/references.in
+	$(COMPILE) -c requirements/dev.txt -o requirements/browser.txt requirements/browser.in
 
 .PHONY: clean
 clean: ## Remove everything that these targets made, .venv and the embedded stack's data included
