@@ -17,7 +17,7 @@ RUN pip --python /opt/tidemark/bin/python install --no-deps --require-hashes --o
 COPY requirements/bootstrap.txt requirements/dev.txt requirements/
 RUN pip install --require-hashes --only-binary :all: -r requirements/bootstrap.txt
 
-COPY pyproject.toml README.md LICENSE NOTICE logs.py metrics.py settings.py ./
+COPY pyproject.toml README.md LICENSE NOTICE logs.py metrics.py settings.py tracing.py ./
 COPY examples/licences/ examples/licences/
 COPY api/ api/
 COPY cli/ cli/
@@ -29,7 +29,8 @@ RUN uv build --wheel --build-constraints requirements/dev.txt --require-hashes -
     && pip --python /opt/tidemark/bin/python install --no-deps --no-index wheels/*.whl
 
 # The learning core's machine code, for any processor of this kind, beside its sources: no container compiles it.
-RUN cd / && /opt/tidemark/bin/python -m detection.kernel
+WORKDIR /
+RUN /opt/tidemark/bin/python -m detection.kernel
 
 
 FROM python:3.11-slim-bookworm

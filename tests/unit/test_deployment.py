@@ -69,7 +69,9 @@ def test_the_settings_of_a_pod_are_accepted(name: str, monkeypatch: pytest.Monke
 
 @each_deployment
 def test_every_secret_setting_comes_from_a_secret(name: str) -> None:
-    secret = {settings.PREFIX + key.upper() for key, field in Settings.model_fields.items() if _is_secret(field)}
+    # One is for commands that ask an API, which no pod does.
+    named = {key for key, field in Settings.model_fields.items() if _is_secret(field)} - {"api_key"}
+    secret = {settings.PREFIX + key.upper() for key in named}
     from_secrets = {item["name"] for item in _container(name)["env"] if "secretKeyRef" in item["valueFrom"]}
     assert secret == from_secrets == SECRET_VALUES.keys()
     assert not secret & {variable for data in CONFIG.values() for variable in data}
@@ -104,7 +106,7 @@ def test_a_selector_matches_the_pods_of_its_own_deployment_alone(name: str) -> N
 
 def test_the_service_reaches_the_api_alone_inside_the_cluster_at_the_default_port() -> None:
     port = Settings.model_fields["http_port"].default
-    (service,) = SERVICES.values()
+    service = SERVICES["tidemark-api"]
     assert service["spec"]["type"] == "ClusterIP"
     selector = service["spec"]["selector"]
     assert [name for name in DEPLOYMENTS if selector.items() <= _labels(name).items()] == ["tidemark-api"]
@@ -113,6 +115,15 @@ def test_the_service_reaches_the_api_alone_inside_the_cluster_at_the_default_por
     assert service_port["targetPort"] == container_port["name"]
     assert service_port["port"] == container_port["containerPort"] == port
     assert CONFIG["tidemark"]["TIDEMARK_HTTP_PORT"] == str(port)
+
+
+def test_the_service_of_the_workers_names_their_pods_for_who_scrapes_them() -> None:
+    service = SERVICES["tidemark-worker"]
+    assert service["spec"]["clusterIP"] == "None"
+    selector = service["spec"]["selector"]
+    assert [name for name in DEPLOYMENTS if selector.items() <= _labels(name).items()] == ["tidemark-worker"]
+    (port,) = service["spec"]["ports"]
+    assert str(port["port"]) == CONFIG["tidemark"]["TIDEMARK_WORKER_HTTP_PORT"]
 
 
 def test_the_probes_ask_what_the_api_answers_at_the_port_it_listens_on() -> None:
