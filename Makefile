@@ -49,7 +49,11 @@ run: setup ## Start the whole stack, replay the recorded calls, serve on http://
 
 .PHONY: test
 test: setup ## Run the tests that need nothing but what setup installed
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not browser and not soak and not faults" $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not browser and not deploy and not docs and not soak and not faults" $(ARGS)
+
+.PHONY: test-docs
+test-docs: setup ## Type every command that the pages of docs/ print
+	@$(BIN)/pytest -m docs $(ARGS)
 
 .PHONY: test-page
 test-page: setup ## Look at the page with a real browser; needs Debian's chromium
@@ -60,6 +64,12 @@ test-page: setup ## Look at the page with a real browser; needs Debian's chromiu
 test-kafka: setup ## Run the tests that meet Apache Kafka itself; needs Java and Maven
 	@$(BIN)/python -m tests.kafka.jars
 	@$(BIN)/pytest -m kafka $(ARGS)
+
+.PHONY: test-deploy
+test-deploy: setup ## Check the image and the manifests with the tools of the field; needs Node.js
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements/deploy.txt
+	@npm ci --prefix tests/deploy --no-audit --no-fund --silent
+	@$(BIN)/pytest -m deploy $(ARGS)
 
 .PHONY: check
 check: setup ## Lint, formatting, strict types, import contracts, declared dependencies
@@ -89,6 +99,7 @@ soak: setup ## Run the tests that take hours, RUNS= schedules of faults among th
 .PHONY: docs
 docs: setup ## Write the generated pages and build the site into site/
 	@$(BIN)/python docs/generate.py
+	@$(BIN)/python monitoring/generate.py
 	@NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 .PHONY: lock
@@ -99,6 +110,7 @@ lock: setup ## Resolve the dependencies of pyproject.toml into requirements/, wi
 	$(COMPILE) -c requirements/dev.txt -o requirements/bootstrap.txt requirements/bootstrap.in
 	$(COMPILE) -c requirements/dev.txt -o requirements/references.txt requirements/references.in
 	$(COMPILE) -c requirements/dev.txt -o requirements/browser.txt requirements/browser.in
+	$(COMPILE) -c requirements/dev.txt -o requirements/deploy.txt requirements/deploy.in
 
 .PHONY: clean
 clean: ## Remove everything that these targets made, .venv and the embedded stack's data included

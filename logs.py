@@ -4,12 +4,23 @@ import logging
 import sys
 
 import structlog
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
 
+import tracing
 from settings import Settings
+
+
+def _with_trace(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
+    """Name the trace that the line belongs to, where it does to one."""
+    traceparent = tracing.traceparent()
+    if traceparent is not None:
+        _, event["trace_id"], event["span_id"], _ = traceparent.split("-")
+    return event
+
 
 _SHARED: tuple[Processor, ...] = (
     structlog.contextvars.merge_contextvars,
+    _with_trace,
     structlog.stdlib.add_log_level,
     structlog.stdlib.add_logger_name,
     structlog.processors.TimeStamper(fmt="iso", utc=True),

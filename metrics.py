@@ -195,6 +195,50 @@ COHORT_EXCEEDANCE = Instrument(
     comment="Compare with 1 minus the coverage that is set, 0.01 by default. `size` is the calls expected in an hour, "
     "by powers of ten, or `any`. Of at most 200 cohorts, those with the most series. Every worker reports the same.",
 )
+_COVERAGE_LABELS = ("metric", "size", "span")
+COVERAGE_JUDGED = Instrument(
+    name="tidemark_coverage_judged_hours",
+    kind="gauge",
+    labels=_COVERAGE_LABELS,
+    help="Hours that had a threshold before they came, by cohort, over the last day, week or month.",
+    comment="`span` is `day`, `week` or `month` (30 days), ending at the stream's clock. Of 500 subjects at most, as "
+    "they were summed up last; every worker reports the same, and nothing while PostgreSQL is away.",
+)
+COVERAGE_CLAIMED = Instrument(
+    name="tidemark_coverage_claimed_exceedance",
+    kind="gauge",
+    labels=_COVERAGE_LABELS,
+    help="Share of those hours that was to be expected beyond the threshold.",
+    comment="1 minus the coverage that was set when the thresholds were published.",
+)
+COVERAGE_OBSERVED = Instrument(
+    name="tidemark_coverage_observed_exceedance",
+    kind="gauge",
+    labels=_COVERAGE_LABELS,
+    help="Share of those hours that was beyond the threshold.",
+    comment="Incidents are among them. GET /coverage has it of each series.",
+)
+COVERAGE_LOW = Instrument(
+    name="tidemark_coverage_exceedance_low",
+    kind="gauge",
+    labels=_COVERAGE_LABELS,
+    help="Lower end of the 95 % interval of the true share beyond the threshold.",
+    comment="What to alert on: above the claimed share, more went beyond than chance explains.",
+)
+COVERAGE_HIGH = Instrument(
+    name="tidemark_coverage_exceedance_high",
+    kind="gauge",
+    labels=_COVERAGE_LABELS,
+    help="Upper end of the 95 % interval of the true share beyond the threshold.",
+    comment="Below the claimed share, thresholds are wider than they must be.",
+)
+COVERAGE_SKILL = Instrument(
+    name="tidemark_coverage_skill",
+    kind="gauge",
+    labels=_COVERAGE_LABELS,
+    help="1 minus the ratio of the thresholds' pinball loss to that of the values a week before.",
+    comment="1 is perfect, 0 no better than last week's value as a threshold. Only where hours have one a week before.",
+)
 DEAD_LETTERS = Instrument(
     name="tidemark_dead_letters_total",
     kind="counter",
@@ -251,6 +295,12 @@ INSTRUMENTS = (
     NOTIFICATIONS_OLDEST,
     SERIES,
     COHORT_EXCEEDANCE,
+    COVERAGE_JUDGED,
+    COVERAGE_CLAIMED,
+    COVERAGE_OBSERVED,
+    COVERAGE_LOW,
+    COVERAGE_HIGH,
+    COVERAGE_SKILL,
     DEAD_LETTERS,
     HTTP_REQUESTS,
     HTTP_REQUEST_SECONDS,
@@ -286,6 +336,12 @@ class Instruments:
     notifications_oldest: Gauge
     series: Gauge
     cohort_exceedance: Gauge
+    coverage_judged: Gauge
+    coverage_claimed: Gauge
+    coverage_observed: Gauge
+    coverage_low: Gauge
+    coverage_high: Gauge
+    coverage_skill: Gauge
     dead_letters: Counter
     http_requests: Counter
     http_request_seconds: Histogram
@@ -319,6 +375,12 @@ def instruments(registry: CollectorRegistry) -> Instruments:
         notifications_oldest=NOTIFICATIONS_OLDEST.gauge(registry),
         series=SERIES.gauge(registry),
         cohort_exceedance=COHORT_EXCEEDANCE.gauge(registry),
+        coverage_judged=COVERAGE_JUDGED.gauge(registry),
+        coverage_claimed=COVERAGE_CLAIMED.gauge(registry),
+        coverage_observed=COVERAGE_OBSERVED.gauge(registry),
+        coverage_low=COVERAGE_LOW.gauge(registry),
+        coverage_high=COVERAGE_HIGH.gauge(registry),
+        coverage_skill=COVERAGE_SKILL.gauge(registry),
         dead_letters=DEAD_LETTERS.counter(registry),
         http_requests=HTTP_REQUESTS.counter(registry),
         http_request_seconds=HTTP_REQUEST_SECONDS.histogram(registry),

@@ -103,6 +103,21 @@ class Settings(BaseSettings):
         default=False,
         description="Serve an address other than the loopback without authentication.",
     )
+    auth: Literal["off", "on"] = Field(
+        default="off",
+        description="Whether the API asks who asks: for a key of `tidemark keys`, or a token of the OIDC issuer. An "
+        "address other than the loopback takes it, or TIDEMARK_INSECURE.",
+    )
+    api_key: SecretStr = Field(
+        default=SecretStr(""),
+        description="Key that this command's requests to an API are sent with; worker and API have no use for it.",
+    )
+    oidc_issuer: str = Field(
+        default="",
+        description="URL of the identity provider whose tokens (JWT) the API takes beside its keys; empty for none. "
+        "What a token may do is in its claim `scope`, as `tidemark:read`.",
+    )
+    oidc_audience: str = Field(default="tidemark", min_length=1, description="Audience that a token must be for.")
     max_body_bytes: int = Field(
         default=16 * 1024 * 1024,
         ge=1024,
@@ -238,6 +253,19 @@ class Settings(BaseSettings):
         "itself again.",
     )
     data_dir: Path = Field(default=Path(".tidemark"), description="Folder of the embedded stack's data and logs.")
+    otlp_endpoint: str | None = Field(
+        default=None,
+        pattern=r"^https?://",
+        description="OpenTelemetry collector that is sent traces, by OTLP over HTTP: `http://HOST:4318`, to which "
+        "`/v1/traces` is added. Without one, nothing is traced.",
+    )
+    trace_share: float = Field(
+        default=1.0,
+        ge=0,
+        le=1,
+        description="Share of the worker's writes and of the requests that are traced. Of a request that comes with a "
+        "`traceparent`, its sender has decided.",
+    )
     log_level: Literal["debug", "info", "warning", "error"] = Field(
         default="info", description="Lowest level that is logged."
     )

@@ -13,6 +13,7 @@ from fastapi import APIRouter, Body, Depends, Query, Response
 from pydantic import AwareDatetime
 
 from api import cursors, openapi
+from api.access import GuardedRoute, caller
 from api.connections import Connections, connections
 from api.problems import INVALID_REQUEST, UNKNOWN_ALERT, Fault, RefusedError
 from api.schemas import Acknowledgement, AlertHistoryPage, AlertList, Feedback, OpenAlert
@@ -25,7 +26,7 @@ from detection.subject_state import SubjectState
 from state.alert_codec import alert_fields
 from state.alert_history import AlertFilter, AlertRow, Position
 
-router = APIRouter(tags=["alerts"])
+router = APIRouter(tags=["alerts"], route_class=GuardedRoute)
 
 Parts = Annotated[Connections, Depends(connections)]
 
@@ -55,11 +56,13 @@ async def list_alerts(
 ) -> Response:
     """Those that are open now, the most severe first, and among them the newest. `total` counts all that are meant."""
     slug = metric.lower().replace("_", "-")
+    asking = caller()
     wanted = [
         one
         for one in await parts.open_alerts()
         if kind in {None, one.subject.kind}
         and severity in {None, one.severity}
+        and asking.reaches(one.subject)
         and fnmatchcase(one.subject.id, subject)
         and fnmatchcase(one.slug, slug)
         and fnmatchcase(one.rule, rule)
@@ -159,6 +162,7 @@ def listed(alert: Alert, *, false_alerts: int | None = None) -> dict[str, Any]:
 
 async def _change(parts: Connections, alert_id: str, change: Callable[[SubjectState, Alert], Alert]) -> Response:
     subject, key = _parse(alert_id)
+    caller().must_reach(subject)
     for attempt in range(_ATTEMPTS):
         state = (await parts.store.load_counts([subject])).get(subject)
         alert = None if state is None else state.alerts.get(key)

@@ -16,8 +16,9 @@ from detection.policy import Policy
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import KEPT_MINUTES
-from detection.windows import CallWindow, GaugeWindow, Value, Window, add
+from detection.windows import Value, Window
 from state.series_codec import encode_series, readable
+from state.survey import Lately, lately_of
 
 Fields = Mapping[str, str]
 Answer = dict[str, Any]
@@ -44,10 +45,10 @@ def prediction(
     fields = borrowed(metric, fields, cohort)
     return {
         **_common(subject, metric, fields, status, cohort),
-        "expected_calls": _number(fields["expected_calls"]),
+        "expected_calls": number_of(fields["expected_calls"]),
         "min_calls": int(fields["min_calls"]),
-        "claimed_exceedance": _number(fields["claimed_exceedance"]),
-        "measured_exceedance": _number(fields["measured_exceedance"]),
+        "claimed_exceedance": number_of(fields["claimed_exceedance"]),
+        "measured_exceedance": number_of(fields["measured_exceedance"]),
         "judged": int(fields["judged"]),
         "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
         "explanation": {"sentence": _sentence(metric, fields, status), "parts": orjson.loads(fields["explanation"])},
@@ -70,7 +71,7 @@ def listed(
     return {
         **_common(subject, metric, fields, status, cohort),
         "last_window": fields["last_window"] or None,
-        "last_value": _number(fields["last_value"]),
+        "last_value": number_of(fields["last_value"]),
         "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
     }
 
@@ -80,10 +81,10 @@ def _common(subject: Subject, metric: Metric, fields: Fields, status: str, cohor
     return {
         "subject": str(subject),
         "metric": metric.slug,
-        "estimate": _number(fields["estimate"]),
-        "lower": _number(fields["lower"]),
-        "upper": _number(fields["upper"]),
-        "threshold": _number(fields["threshold"]),
+        "estimate": number_of(fields["estimate"]),
+        "lower": number_of(fields["lower"]),
+        "upper": number_of(fields["upper"]),
+        "threshold": number_of(fields["threshold"]),
         "operator": fields["operator"],
         "unit": fields["unit"],
         "window_start": fields["window_start"],
@@ -110,8 +111,17 @@ def alert(
 
     Only a `ready` series alerts. The evidence is what alerts, else the last closed hour that was judged, else null.
     """
-    if status == "ready":
-        live = _live_evidence(metric, fields, minutes, clock_ms)
+    is_wanted = status == "ready" and minutes and _is_now(max(minutes), clock_ms)
+    lately = lately_of(minutes) if is_wanted else None
+    return alert_lately(metric, fields, lately=lately, clock_ms=clock_ms, status=status)
+
+
+def alert_lately(
+    metric: Metric, fields: Fields, *, lately: Lately | None, clock_ms: int, status: str
+) -> dict[str, Any]:
+    """As `alert`, of the sum of the subject's last minutes."""
+    if status == "ready" and lately is not None:
+        live = _live_evidence(metric, fields, lately, clock_ms)
         if live is not None:
             return {"is_alert": True, "evidence": live}
     hour = _hour_evidence(fields)
@@ -145,11 +155,11 @@ def _hour_evidence(fields: Fields) -> dict[str, Any] | None:
         "source": "hour",
         "window_start": start,
         "window_end": _iso(_ms(start) + HOUR_MS),
-        "value": _number(fields["last_value"]),
+        "value": number_of(fields["last_value"]),
         "calls": int(fields["last_count"]),
         "min_calls": int(fields["min_calls"]),
-        "threshold": _number(fields["last_threshold"]),
-        "score": _number(fields["last_score"]),
+        "threshold": number_of(fields["last_threshold"]),
+        "score": number_of(fields["last_score"]),
     }
 
 
@@ -158,19 +168,15 @@ def _is_recent(fields: Fields) -> bool:
     return _ms(fields["window_start"]) - _ms(fields["last_window"]) <= HOUR_MS
 
 
-def _live_evidence(
-    metric: Metric, fields: Fields, minutes: Mapping[int, Window], clock_ms: int
-) -> dict[str, Any] | None:
+def _live_evidence(metric: Metric, fields: Fields, lately: Lately, clock_ms: int) -> dict[str, Any] | None:
     """What the last minutes say, if that is beyond the threshold."""
-    if not minutes:
+    newest = lately.minute
+    if not _is_now(newest, clock_ms):
         return None
-    newest = max(minutes)
-    if clock_ms // MINUTE_MS - newest > KEPT_MINUTES:
-        return None
-    oldest = newest - KEPT_MINUTES + 1
-    found = _value_of(metric, [window for minute, window in minutes.items() if minute >= oldest])
+    found = lately.values.get(metric.slug)
     if found is None or not _is_beyond(metric, fields, found):
         return None
+    oldest = newest - KEPT_MINUTES + 1
     estimate, threshold = float(fields["estimate"]), float(fields["threshold"])
     return {
         "source": "minutes",
@@ -184,6 +190,10 @@ def _live_evidence(
     }
 
 
+def _is_now(minute: int, clock_ms: int) -> bool:
+    return clock_ms // MINUTE_MS - minute <= KEPT_MINUTES
+
+
 def _beyond(value: float, *, estimate: float, threshold: float) -> float:
     """How far from the estimate a value beyond the threshold is, in units of the way to the threshold: 1 to 1000.
 
@@ -191,15 +201,6 @@ def _beyond(value: float, *, estimate: float, threshold: float) -> float:
     """
     way = threshold - estimate
     return min(max((value - estimate) / way, 1.0), _LARGEST_SCORE) if way else _LARGEST_SCORE
-
-
-def _value_of(metric: Metric, windows: list[Window]) -> Value | None:
-    if not windows:
-        return None
-    total: Window = CallWindow() if isinstance(windows[0], CallWindow) else GaugeWindow()
-    for window in windows:
-        add(total, window)
-    return next((value for value in total.values() if value.metric.slug == metric.slug), None)
 
 
 def _is_beyond(metric: Metric, fields: Fields, seen: Value) -> bool:
@@ -216,7 +217,7 @@ _ms = lru_cache(maxsize=4_096)(parse_ms)
 _iso = lru_cache(maxsize=4_096)(iso)
 
 
-def _number(text: str) -> float | None:
+def number_of(text: str) -> float | None:
     """JSON has no infinity, and an empty field is not yet known."""
     if not text:
         return None

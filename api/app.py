@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from importlib.metadata import PackageNotFoundError, version
 
+import httpx
 import uvicorn
 from fastapi import FastAPI
 from prometheus_client import CollectorRegistry, Counter, Histogram
@@ -14,13 +15,21 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 import logs
 import metrics
+import tracing
 from api import (
     alerts,
+    calendars,
+    coverage,
+    credentials,
     docs,
     events,
+    exclusions,
     health,
+    history,
     openapi,
+    overview,
     page,
+    pipeline,
     predict,
     problems,
     rehearsing,
@@ -29,7 +38,10 @@ from api import (
     thresholds,
     train,
 )
+from api.compression import Compressed
 from api.connections import Connect, connected
+from api.kept import Kept
+from api.traced import Traced
 from detection.errors import SettingsError
 from metrics import Instruments
 from settings import Settings
@@ -47,9 +59,13 @@ def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with connect(settings) as connections:
+        async with connect(settings) as connections, httpx.AsyncClient() as provider:
             app.state.connections = connections
-            yield
+            app.state.admit = credentials.gate_of(connections, client=provider)
+            try:
+                yield
+            finally:
+                await app.state.looking.counting.aclose()
 
     app = FastAPI(
         title="Tidemark",
@@ -65,11 +81,36 @@ def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
     app.state.registry = CollectorRegistry()
     app.state.instruments = metrics.instruments(app.state.registry)
     app.state.series_count = health.SeriesCount()
-    for room in (predict, thresholds, rules, rehearsing, alerts, stats, train, events, health, page, docs):
+    app.state.overviews = Kept[overview.Page](overview.KEPT_SECONDS)
+    app.state.looking = pipeline.Looking()
+    for room in (
+        predict,
+        thresholds,
+        rules,
+        rehearsing,
+        alerts,
+        stats,
+        history,
+        coverage,
+        train,
+        exclusions,
+        calendars,
+        events,
+        health,
+        overview,
+        pipeline,
+        page,
+        docs,
+    ):
         app.include_router(room.router)
+    page.install(app)
     problems.install(app)
     openapi.install(app)
+    app.add_middleware(Compressed)
     app.add_middleware(_Counted, instruments=app.state.instruments)
+    traces = tracing.connect(settings, "api")
+    if traces is not None:
+        app.add_middleware(Traced, traces=traces)
     return app
 
 
@@ -94,11 +135,12 @@ def serve(settings: Settings) -> None:
 
 def refuse_unprotected(settings: Settings) -> None:
     """Raise SettingsError where requests of others would be answered without asking who they are."""
-    if settings.insecure or _is_loopback(settings.http_host):
+    if settings.auth == "on" or settings.insecure or _is_loopback(settings.http_host):
         return
     raise SettingsError(
         f"TIDEMARK_HTTP_HOST is {settings.http_host!r}, which others can reach, and requests are not authenticated: "
-        "listen on 127.0.0.1 behind a proxy that authenticates, or set TIDEMARK_INSECURE=true"
+        "set TIDEMARK_AUTH=on and make a key with `tidemark keys create`, or listen on 127.0.0.1 behind a proxy that "
+        "authenticates, or set TIDEMARK_INSECURE=true"
     )
 
 

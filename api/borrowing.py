@@ -11,7 +11,7 @@ from typing import Any, Final
 import orjson
 
 from detection.catalogue import Metric
-from detection.cohorts import Cohort, Outlook, pool
+from detection.cohorts import Cohort, Outlook, Pooled, pool
 from detection.kernel.series import READY_AFTER
 
 BASIS: Final = "cohort prior"
@@ -38,11 +38,9 @@ def borrowed(metric: Metric, fields: Mapping[str, str], cohort: Cohort | None) -
 
     The others, and all while no cohort speaks for them, stay as they are published. `version` changes with the cohort.
     """
-    n_learned = int(fields["n_learned"])
-    if cohort is None or cohort.prior is None or fields["status"] == "ready" or n_learned >= READY_AFTER:
+    pooled = pooled_outlook(metric, fields, cohort)
+    if pooled is None or cohort is None or cohort.prior is None:
         return fields
-    own = Outlook(*(float(fields[name]) for name in _OUTLOOK)) if n_learned else None
-    pooled = pool(metric, cohort.prior, n=n_learned, own=own, coverage=float(fields["coverage"]))
     outlook = pooled.outlook
     values = (outlook.estimate, outlook.lower, outlook.upper, outlook.threshold)
     parts: dict[str, Any] = orjson.loads(fields["explanation"]) | {
@@ -55,6 +53,15 @@ def borrowed(metric: Metric, fields: Mapping[str, str], cohort: Cohort | None) -
     told = dict(zip(_OUTLOOK, map(repr, values), strict=True)) | {"explanation": orjson.dumps(parts).decode()}
     version = blake2b("\n".join((fields["version"], *told.values())).encode(), digest_size=6).hexdigest()
     return {**fields, **told, "version": version}
+
+
+def pooled_outlook(metric: Metric, fields: Mapping[str, str], cohort: Cohort | None) -> Pooled | None:
+    """What a young series and its cohort say together; None where the series speaks alone."""
+    n_learned = int(fields["n_learned"])
+    if cohort is None or cohort.prior is None or fields["status"] == "ready" or n_learned >= READY_AFTER:
+        return None
+    own = Outlook(*(float(fields[name]) for name in _OUTLOOK)) if n_learned else None
+    return pool(metric, cohort.prior, n=n_learned, own=own, coverage=float(fields["coverage"]))
 
 
 def lender_of(fields: Mapping[str, str]) -> Lender | None:

@@ -9,11 +9,13 @@ from typing import Protocol
 
 import structlog
 from fastapi import Request
+from limits.aio.storage import Storage
 from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponential
 
 from api.event_log import EventLog, KafkaLog
 from detection.cohorts import Cohorts
 from detection.errors import DependencyError, UnreadableStateError
+from detection.judged_hours import JudgedHour
 from detection.policy import Policy
 from detection.rules.alert import Alert
 from detection.subject import Subject
@@ -21,9 +23,13 @@ from detection.windows import Window
 from settings import Settings
 from state.alert_history import AlertHistory
 from state.alerting import AlertingHints, RedisAlerting
+from state.api_keys import ApiKeys, MemoryApiKeys
+from state.coverage import Coverage
 from state.history import History, Row
+from state.judged_hours import JudgedHours
 from state.migrate import migrate
 from state.open_alerts import OpenAlerts
+from state.redis_api_keys import RateCounts, RedisApiKeys
 from state.redis_rules import RedisRules
 from state.redis_store import RedisStore
 from state.rule_audit import PostgresRuleAudit, RuleAudit, relay_changes
@@ -57,8 +63,12 @@ class SeriesHistory(Protocol):
         """Keep a data set in place of all that was known of the series, and of live hours before `live_from_hour`."""
         ...
 
-    async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
-        """Keep learned windows; the same again changes nothing."""
+    async def record(
+        self,
+        windows: Mapping[Subject, Mapping[int, Window]],
+        judged: Mapping[Subject, Mapping[int, Mapping[str, JudgedHour]]] | None = None,
+    ) -> None:
+        """Keep learned windows, and by slug how they compared; the same again changes nothing."""
         ...
 
     async def ping(self) -> None:
@@ -80,6 +90,10 @@ class Connections:
     rules: RuleStore
     rule_audit: RuleAudit
     alert_history: AlertHistory
+    judged_hours: JudgedHours = field(kw_only=True)
+    coverage: Coverage = field(kw_only=True)
+    api_keys: ApiKeys = field(default_factory=MemoryApiKeys)
+    counts: Storage | None = None
     wall_ms: Callable[[], int] = field(default=lambda: time.time_ns() // 1_000_000)
     _event_ms: int = -1
     _asked_at: float = float("-inf")
@@ -142,7 +156,23 @@ async def connected(settings: Settings) -> AsyncIterator[Connections]:
         alerts = AlertHistory(history.database)
         rules, audit = RedisRules(store.client), PostgresRuleAudit(history.database)
         relaying = asyncio.create_task(_relay_rule_changes(rules, audit))
-        yield Connections(settings, policy, store, history, log, statistics, hints, rules, audit, alerts)
+        keys, counts = RedisApiKeys(store.client), RateCounts(store.client)
+        yield Connections(
+            settings,
+            policy,
+            store,
+            history,
+            log,
+            statistics,
+            hints,
+            rules,
+            audit,
+            alerts,
+            keys,
+            counts,
+            judged_hours=JudgedHours(history.database),
+            coverage=Coverage(history.database),
+        )
     finally:
         await _ended([task for task in (preparing, relaying) if task is not None])
         await log.close()

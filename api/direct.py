@@ -5,10 +5,11 @@ from inspect import getclosurevars
 from typing import Any
 
 from fastapi import Request, Response
-from fastapi.routing import APIRoute
+
+from api.access import GuardedRoute
 
 
-class DirectRoute(APIRoute):
+class DirectRoute(GuardedRoute):
     """For endpoints that are asked most often: solving dependencies would take a sixth of the time of their answer.
 
     The API's description is made of the endpoint's signature as ever. Path parameters arrive as the texts they are.

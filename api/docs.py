@@ -10,7 +10,9 @@ from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import FileResponse
 from starlette.exceptions import HTTPException
 
-router = APIRouter()
+from api.access import GuardedRoute
+
+router = APIRouter(route_class=GuardedRoute)
 
 # Only the package's files are used: its own app would register pages of its own beside ours.
 _CARRIER: Final = "fastapi-offline"

@@ -1,16 +1,20 @@
 """The log that accepted events go to: written when, and only when, the broker has acknowledged it."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Final, Protocol
 
 import structlog
 from aiokafka import AIOKafkaProducer
 from aiokafka.errors import KafkaError
 
+import tracing
 from api.event_producer import ensure_topics, started_producer
+from api.log_extents import Extent, extents
 from detection.errors import DependencyError
 from settings import Settings
+from state.dead_letter_log import DeadLetterLog
+from state.dead_letters import Letter
 
 log = structlog.get_logger()
 
@@ -31,6 +35,14 @@ class EventLog(Protocol):
 
     async def append(self, topic: str, events: Sequence[tuple[bytes, bytes]]) -> None:
         """Write (key, event) pairs in order, and return when the broker has acknowledged every one."""
+        ...
+
+    async def extents(self, topics: Collection[str]) -> dict[str, dict[int, Extent]]:
+        """How far each partition of these topics reaches; those that do not exist are left out."""
+        ...
+
+    async def dead_letters(self, limit: int) -> list[Letter]:
+        """The newest letters of the topic `dead-letters`, newest first."""
         ...
 
     async def ping(self) -> None:
@@ -56,8 +68,12 @@ class KafkaLog:
             async with asyncio.timeout(_ACKNOWLEDGED_WITHIN_SECONDS):
                 producer = await self._started()
                 # The first await only puts an event into the producer's buffer; the second is the broker's answer.
-                sent = [await producer.send(topic, value, key=key) for key, value in events]
-                await asyncio.gather(*sent)
+                with tracing.span("produce", kind="producer", topic=topic, events=len(events)):
+                    # Whoever reads the events can go on with the trace of this request.
+                    sender = tracing.traceparent()
+                    headers = None if sender is None else [(tracing.TRACEPARENT, sender.encode())]
+                    sent = [await producer.send(topic, value, key=key, headers=headers) for key, value in events]
+                    await asyncio.gather(*sent)
         except (KafkaError, TimeoutError, OSError) as error:
             raise DependencyError("kafka", _reason(error)) from error
 
@@ -69,6 +85,15 @@ class KafkaLog:
                 await producer.client.fetch_all_metadata()
         except (KafkaError, TimeoutError, OSError) as error:
             raise DependencyError("kafka", _reason(error)) from error
+
+    async def extents(self, topics: Collection[str]) -> dict[str, dict[int, Extent]]:
+        """See EventLog."""
+        return await extents(self._settings.kafka_brokers, topics, within_seconds=_ANSWERS_WITHIN_SECONDS)
+
+    async def dead_letters(self, limit: int) -> list[Letter]:
+        """See EventLog."""
+        async with DeadLetterLog.connect(self._settings.kafka_brokers, timeout_seconds=_ANSWERS_WITHIN_SECONDS) as log:
+            return await log.newest(limit)
 
     async def close(self) -> None:
         """Send what is buffered, and let go of the broker."""

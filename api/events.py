@@ -10,6 +10,7 @@ import orjson
 from fastapi import APIRouter, Depends, Request, Response
 
 from api import openapi
+from api.access import GuardedRoute, caller
 from api.bodies import Format, format_of, read_body
 from api.connections import Connections, connections
 from api.datasets import fault_of_event
@@ -19,8 +20,9 @@ from api.schemas import Accepted, CallGiven, CallsGiven, ObservationGiven
 from detection.errors import InputError, InvalidEventError, TooLargeError
 from detection.events import check_call, decode_call, decode_observation
 from detection.hours import SECOND_MS, iso
+from detection.subject import Subject
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], route_class=GuardedRoute)
 
 Parts = Annotated[Connections, Depends(connections)]
 
@@ -89,6 +91,10 @@ async def _take(request: Request, parts: Connections, topic: str, read: _Reader)
     body = await read_body(request, limit=settings.max_body_bytes)
     newest_ms = time.time_ns() // 1_000_000 + settings.future_seconds * SECOND_MS
     events = await asyncio.to_thread(_checked, body, form, topic, read, settings.max_rows, newest_ms)
+    asking = caller()
+    if not asking.reaches_all:
+        for key in {key for key, _ in events}:
+            asking.must_reach(Subject.parse(key.decode()))
     await parts.log.append(topic, events)
     return Response(orjson.dumps({"accepted": len(events)}), status_code=202, media_type="application/json")
 

@@ -10,13 +10,14 @@ from fastapi import APIRouter, Depends, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 from api import openapi
+from api.access import GuardedRoute
 from api.answers import status_at
 from api.connections import Connections, connections
 from api.schemas import Health, Readiness
 from detection.errors import DependencyError
 from metrics import Instruments
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["health"], route_class=GuardedRoute)
 
 Parts = Annotated[Connections, Depends(connections)]
 

@@ -7,7 +7,19 @@ from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
-from api.problems import INTERNAL, INVALID_REQUEST, KINDS, MEDIA_REFUSED, MEDIA_TYPE, PRECONDITION_FAILED
+from api.access import ACCESS, UNLISTED
+from api.problems import (
+    FORBIDDEN,
+    INTERNAL,
+    INVALID_REQUEST,
+    KINDS,
+    MEDIA_REFUSED,
+    MEDIA_TYPE,
+    PRECONDITION_FAILED,
+    TOO_MANY_REQUESTS,
+    UNAUTHENTICATED,
+    Kind,
+)
 from api.schemas import (
     BulkRequest,
     CallGiven,
@@ -40,10 +52,13 @@ _EXAMPLES: Final = {
 _TAGS: Final = [
     {"name": "predict", "description": "What is normal in the next hour."},
     {"name": "thresholds", "description": "All series at once, for who sets alert conditions."},
+    {"name": "overview", "description": "Where every subject stands, for a page that people look at."},
     {"name": "stats", "description": "How metrics and calls have been."},
+    {"name": "history", "description": "What was published of each hour, and how often it held."},
     {"name": "alerts", "description": "What is open, and what people have to say of it."},
     {"name": "rules", "description": "What is reason to tell somebody, and who has said so."},
     {"name": "train", "description": "Learning from data sets of the past."},
+    {"name": "exclusions", "description": "Hours that are not to be learned: incidents and maintenance."},
     {"name": "events", "description": "Calls and observations, into the stream."},
     {"name": "health", "description": "For probes and Prometheus."},
 ]
@@ -280,19 +295,22 @@ def responses(
     """An endpoint's answer, and the statuses of the problems that it may answer instead."""
     described: Described = {status: answer(model, example, description=description)}
     for one in sorted({*statuses, INTERNAL.status}):
-        kind = _EXAMPLES[one]
-        problem = {
-            "type": f"urn:tidemark:problem:{kind.name}",
-            "title": kind.title,
-            "status": kind.status,
-            "detail": kind.title,
-            "instance": "/metrics/predict/average-response-time/B1",
-        }
-        described[one] = {
-            "description": kind.title,
-            "content": {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="Problem")}, "example": problem}},
-        }
+        described[one] = _refusal(_EXAMPLES[one])
     return described
+
+
+def _refusal(kind: Kind) -> dict[str, Any]:
+    problem = {
+        "type": f"urn:tidemark:problem:{kind.name}",
+        "title": kind.title,
+        "status": kind.status,
+        "detail": kind.title,
+        "instance": "/metrics/predict/average-response-time/B1",
+    }
+    return {
+        "description": kind.title,
+        "content": {MEDIA_TYPE: {"schema": {"$ref": _REFERENCE.format(model="Problem")}, "example": problem}},
+    }
 
 
 def body(
@@ -320,7 +338,29 @@ def install(app: FastAPI) -> None:
             # The framework's own shapes of a refused request: ours are problems.
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
+            _secure(document)
             app.openapi_schema = document
         return app.openapi_schema
 
     app.openapi = described  # type: ignore[method-assign]  # how FastAPI is told to describe itself otherwise
+
+
+def _secure(document: dict[str, Any]) -> None:
+    """Say of each endpoint which scope it takes, and how it refuses who has not got it."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {
+            "type": "http",
+            "scheme": "bearer",
+            "description": "An API key (`tm_...`) or a token of the identity provider; asked for where TIDEMARK_AUTH "
+            "is `on`. `admin` may do everything.",
+        },
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "An API key, and nothing else."},
+    }
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            access = ACCESS.get((method.upper(), path), UNLISTED)
+            if access.scope is None:
+                continue
+            operation["security"] = [{"bearer": [access.scope]}, {"key": [access.scope]}]
+            refusals = (UNAUTHENTICATED, FORBIDDEN, TOO_MANY_REQUESTS)
+            operation["responses"] |= {str(kind.status): _refusal(kind) for kind in refusals}

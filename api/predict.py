@@ -6,6 +6,7 @@ import orjson
 from fastapi import APIRouter, Request, Response
 
 from api import openapi
+from api.access import caller
 from api.answers import fields_of, prediction, prior_fields
 from api.bodies import format_of, parsed, read_body
 from api.connections import Connections, connections
@@ -73,6 +74,9 @@ async def predict_many(request: Request) -> Response:
     wanted = [_bulk_series(index, str(item.metricTypeId), item.billerId) for index, item in enumerate(given.items)]
     clock_ms = await parts.clock_ms()
     subjects = list(dict.fromkeys(subject for subject, _ in wanted))
+    asking = caller()
+    for subject in subjects:
+        asking.must_reach(subject)
     answers = await parts.store.answers(subjects)
     minutes = await parts.store.minutes(subjects)
     cohorts = await parts.cohorts()

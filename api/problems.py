@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from detection.errors import (
     ConflictError,
     DependencyError,
+    InvalidCalendarError,
     InvalidEventError,
     InvalidObservationError,
     InvalidRowError,
@@ -44,8 +45,14 @@ class Kind:
     retry_after: int | None = None
 
 
+UNAUTHENTICATED: Final = Kind(401, "unauthenticated", "Who asks is not known")
+FORBIDDEN: Final = Kind(403, "forbidden", "Who asks may not do this")
+TOO_MANY_REQUESTS: Final = Kind(429, "too-many-requests", "The key is used more often than it may be", retry_after=1)
 INVALID_REQUEST: Final = Kind(422, "invalid-request", "The request cannot be read")
 UNKNOWN_SUBJECT: Final = Kind(404, "unknown-subject", "Nothing is known of this biller or model")
+UNKNOWN_EXCLUSION: Final = Kind(404, "unknown-exclusion", "There is no such exclusion")
+HISTORY_INCOMPLETE: Final = Kind(409, "history-incomplete", "The history does not hold all that was learned")
+TOO_MANY_EXCLUSIONS: Final = Kind(409, "too-many-exclusions", "The subject has as many exclusions as it can")
 UNKNOWN_RULE: Final = Kind(404, "unknown-rule", "There is no such rule")
 DEFAULT_RULE: Final = Kind(409, "default-rule", "A default rule cannot be deleted")
 PRECONDITION_FAILED: Final = Kind(412, "precondition-failed", "What is stored is not what the request expects")
@@ -61,6 +68,7 @@ KINDS: Final[Mapping[type[TidemarkError], Kind]] = {
     UnknownMetricError: Kind(404, "unknown-metric", "There is no such metric type"),
     InvalidRowError: INVALID_ROWS,
     InvalidRuleError: Kind(422, "invalid-rule", "A rule cannot be one"),
+    InvalidCalendarError: Kind(422, "invalid-calendar", "The calendar cannot be taken"),
     TooLargeError: Kind(413, "too-large", "The request is larger than is taken"),
     ConflictError: Kind(409, "conflict", "Another writer was faster", retry_after=1),
     DependencyError: Kind(503, "dependency-unavailable", "Something that the answer needs is away", retry_after=5),
@@ -126,6 +134,9 @@ def problem(
     if faults:
         document["errors"] = [fault.fields() for fault in faults[:SHOWN_ERRORS]]
     sent = dict(headers or {})
+    if kind.status == HTTPStatus.UNAUTHORIZED:
+        # RFC 9110, section 11.6.1: a 401 says how to do better.
+        sent["WWW-Authenticate"] = 'Bearer realm="tidemark"'
     if kind.retry_after is not None:
         sent["Retry-After"] = str(kind.retry_after)
     return Response(orjson.dumps(document), status_code=kind.status, media_type=MEDIA_TYPE, headers=sent)

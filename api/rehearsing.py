@@ -13,6 +13,7 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime
 
 from api import openapi, rule_schemas
+from api.access import GuardedRoute
 from api.connections import Connections, connections
 from api.problems import INVALID_REQUEST, Fault, RefusedError
 from api.rule_bodies import read_any_body
@@ -26,7 +27,7 @@ from detection.rules.rehearsal import rehearse
 from detection.rules.rule import CALLS, Rule
 from detection.subject import Kind, Subject
 
-router = APIRouter(tags=["rules"])
+router = APIRouter(tags=["rules"], route_class=GuardedRoute)
 
 Parts = Annotated[Connections, Depends(connections)]
 

@@ -9,6 +9,7 @@ import structlog
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from api import openapi, rule_schemas
+from api.access import GuardedRoute
 from api.connections import Connections, connections
 from api.problems import (
     DEFAULT_RULE,
@@ -34,7 +35,7 @@ from state.rule_store import (
     replace_all,
 )
 
-router = APIRouter(tags=["rules"])
+router = APIRouter(tags=["rules"], route_class=GuardedRoute)
 log = structlog.get_logger()
 
 Parts = Annotated[Connections, Depends(connections)]

@@ -10,6 +10,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 
 from api import openapi
+from api.access import GuardedRoute
 from api.connections import Connections, connections
 from api.problems import UNKNOWN_SUBJECT, RefusedError
 from api.stats_parameters import (
@@ -27,7 +28,7 @@ from api.subjects import BillerId, ModelName, ModelVersion
 from detection.subject import Subject
 from state.questions import Page, Position, Question
 
-router = APIRouter(tags=["stats"])
+router = APIRouter(tags=["stats"], route_class=GuardedRoute)
 
 Parts = Annotated[Connections, Depends(connections)]
 IfNoneMatch = Annotated[str, Header(description="ETag of the JSON page that is known.")]

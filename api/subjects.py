@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import Path
 from starlette.convertors import Convertor, register_url_convertor
 
-from detection.catalogue import Metric, biller_metric, gauge
+from detection.catalogue import BILLER_METRICS, Metric, biller_metric, gauge
 from detection.subject import Subject
 
 
@@ -27,6 +27,8 @@ class _Rest(Convertor[str]):
 
 # Starlette keeps one table of these for all apps, and looks a name up when a route is made.
 register_url_convertor("rest", _Rest())
+
+_BILLER_SLUGS = {text: metric.slug for metric in BILLER_METRICS for text in (str(metric.number), metric.name.lower())}
 
 MetricTypeId = Annotated[
     str,
@@ -61,3 +63,14 @@ def biller_series(metric_type_id: str, biller_id: str) -> tuple[Subject, Metric]
 def gauge_series(metric: str, name: str, version: str) -> tuple[Subject, Metric]:
     """Raises UnknownMetricError and InvalidSubjectError."""
     return Subject.model(name, version), gauge(metric)
+
+
+def slug_of(metric: str) -> str:
+    """The slug of a metric that may be named by its number, slug or name; raises UnknownMetricError."""
+    return _BILLER_SLUGS.get(metric.strip().lower()) or gauge(metric).slug
+
+
+def series_of(subject: str, metric: str) -> tuple[Subject, Metric]:
+    """The series of a subject's text, `biller:B1`; raises InvalidSubjectError and UnknownMetricError, in this order."""
+    parsed = Subject.parse(subject)
+    return parsed, biller_metric(metric) if parsed.kind == "biller" else gauge(metric)

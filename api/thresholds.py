@@ -11,6 +11,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import AwareDatetime
 
 from api import cursors, openapi
+from api.access import GuardedRoute, caller
 from api.answers import Answer, listed
 from api.connections import Connections, connections
 from api.problems import INVALID_REQUEST, Fault, RefusedError
@@ -20,7 +21,7 @@ from detection.errors import InvalidSubjectError
 from detection.hours import HOUR_MS, SECOND_MS, parse_ms
 from detection.subject import Kind, Subject
 
-router = APIRouter(tags=["thresholds"])
+router = APIRouter(tags=["thresholds"], route_class=GuardedRoute)
 
 NDJSON = "application/x-ndjson"
 _MOST = 1000
@@ -162,6 +163,8 @@ async def _batches(
 
 
 async def _read(parts: Connections, subjects: list[Subject], wanted: Filter) -> list[Answer]:
+    asking = caller()
+    subjects = subjects if asking.reaches_all else [one for one in subjects if asking.reaches(one)]
     answers = await parts.store.answers(subjects)
     minutes = await parts.store.minutes(subjects)
     clock_ms = await parts.clock_ms()

@@ -1,7 +1,6 @@
 """`POST /metrics/train/...`: a data set of the past into the history, and the model to the fold over it."""
 
 import asyncio
-import random
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -10,31 +9,27 @@ import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from api import openapi
+from api.access import GuardedRoute
 from api.answers import fields_of, prediction, prior_fields
 from api.bodies import format_of, read_body
 from api.connections import Connections, connections
 from api.datasets import DataSet, FromHistory, read_data_set
 from api.problems import INVALID_ROWS, SHOWN_ERRORS, Fault, RefusedError
+from api.refolding import is_current, known_hours, renew, until_written, write
 from api.schemas import TrainCalls, TrainFromHistory, TrainRows
 from api.schemas import Trained as TrainedAnswer
 from api.subjects import BillerId, GaugeName, MetricTypeId, ModelName, ModelVersion, biller_series, gauge_series
 from detection.backtest import Tally
 from detection.catalogue import Metric
 from detection.cohorts import Cohorts
-from detection.errors import ConflictError, InvalidRowError
-from detection.live_normals import live_normals
+from detection.errors import InvalidRowError
 from detection.rows import Observation, Row
-from detection.rules.measured import hours_of
-from detection.rules.watch import Rules, watch
+from detection.rules.watch import Rules
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.training import Mode, Sifted, first_open, sift, train
 
-router = APIRouter(tags=["train"])
-
-# A worker that writes the same subject all the time lets one of so many writes of ours through.
-_ATTEMPTS = 8
-_PAUSE_SECONDS = 0.05
+router = APIRouter(tags=["train"], route_class=GuardedRoute)
 
 Parts = Annotated[Connections, Depends(connections)]
 ModeQuery = Annotated[
@@ -99,13 +94,8 @@ async def _train(request: Request, parts: Connections, subject: Subject, metric:
     if isinstance(given, DataSet) and not given.rows:
         raise _nothing_readable(given.rejected)
     training = _Training(parts, subject, metric, given, mode)
-    for attempt in range(_ATTEMPTS):
-        answer = await training.attempt()
-        if answer is not None:
-            return Response(orjson.dumps(answer), media_type="application/json")
-        # Chance keeps two requests that collided from colliding again; nothing that is stored depends on it.
-        await asyncio.sleep(_PAUSE_SECONDS * attempt * random.random())  # noqa: S311 (no secret)
-    raise ConflictError(f"{subject}:{metric}: another writer was faster {_ATTEMPTS} times in a row")
+    answer = await until_written(training.attempt, what=f"{subject}:{metric}")
+    return Response(orjson.dumps(answer), media_type="application/json")
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,9 +130,8 @@ class _Training:
         parts, subject, slug = self.parts, self.subject, self.metric.slug
         clock_ms = await parts.clock_ms()
         state = (await parts.store.load([subject])).get(subject) or SubjectState(subject)
-        known = await self._known()
-        if not await self._is_current(state):
-            # A worker may have learned meanwhile: of a window that the state still has open, the history knows already.
+        known = await known_hours(parts, subject, slug)
+        if not await is_current(parts, state):
             return None
         rows = self._rows(known)
         book = (await parts.rules.rules()).book()
@@ -156,46 +145,23 @@ class _Training:
             added = {row.hour: row.observation() for row in work.sifted.accepted}
             await parts.history.add_training(subject, slug, _tuples(added.values()))
             self._added.update(added)
-            if not added.items() <= (await self._known()).items():
+            if not added.items() <= (await known_hours(parts, subject, slug)).items():
                 return None
-        # Nothing to write may mean that an earlier try wrote it, without hearing from the replicas that are asked for.
-        write = parts.store.save if work.is_changed else parts.store.confirm
-        has_news = bool(state.transitions)
-        if has_news:
-            await parts.hints.hint([subject], now_ms=parts.wall_ms())
-        if state.rev + work.is_changed and await write([state]):
+        if not await write(parts, state, is_changed=work.is_changed):
             return None
-        if has_news:
-            await parts.hints.hint([subject], now_ms=parts.wall_ms())
         return self._answer(state, work, clock_ms, await self.parts.cohorts())
-
-    async def _known(self) -> dict[int, Observation]:
-        """Every closed hour of the series: what the history has, and what is still on its way there.
-
-        In this order: a window leaves the outbox only after the history has it.
-        """
-        on_its_way = (await self.parts.store.outbox([self.subject])).get(self.subject, {})
-        rows = await self.parts.history.read(self.subject, self.metric.slug)
-        known = {row.hour: Observation(row.hour, row.value, row.count) for row in rows}
-        for hour, window in on_its_way.items():
-            for value in window.values():
-                if value.metric.slug == self.metric.slug:
-                    known.setdefault(hour, Observation(hour, value.value, value.count))
-        return known
-
-    async def _is_current(self, state: SubjectState) -> bool:
-        heads = await self.parts.store.heads([self.subject])
-        return state.rev == (heads[0].rev if heads else 0)
 
     async def _empty_outbox(self) -> None:
         """What is on its way would be known again after the history was replaced.
 
         A worker may have read the same windows to carry them, and write them after us; the history leaves those out.
         """
-        on_its_way = await self.parts.store.outbox([self.subject])
-        if on_its_way:
-            await self.parts.history.record(on_its_way)
-            await self.parts.store.relayed({subject: list(hours) for subject, hours in on_its_way.items()})
+        for subject, hours in (await self.parts.store.learned_hours([self.subject])).items():
+            await self.parts.history.record(
+                {subject: {hour: one.window for hour, one in hours.items()}},
+                {subject: {hour: one.judged for hour, one in hours.items()}},
+            )
+            await self.parts.store.relayed({subject: list(hours)})
 
     def _rows(self, known: dict[int, Observation]) -> list[Row]:
         match self.given:
@@ -211,7 +177,7 @@ class _Training:
     def _work_out(
         self, state: SubjectState, known: dict[int, Observation], rows: list[Row], clock_ms: int, rules: Rules
     ) -> _Work:
-        policy, subject = self.parts.policy, self.subject
+        policy = self.parts.policy
         is_over = self.mode == "replace"
         closed_before = policy.closed_before(clock_ms if clock_ms >= 0 else self.parts.wall_ms())
         sifted = sift(
@@ -220,6 +186,7 @@ class _Training:
             model=None if is_over else state.models.get(self.metric.slug),
             open_from=first_open(state, closed_before=closed_before, policy=policy),
             closed_before=closed_before,
+            exclusions=state.exclusions,
         )
         if not sifted.accepted and not sifted.duplicates and isinstance(self.given, DataSet):
             raise _nothing_readable([*self.given.rejected, *sifted.rejected])
@@ -232,12 +199,7 @@ class _Training:
             policy=policy,
         )
         if trained.is_changed:
-            # The topic `thresholds` hears of it with the next closing: no worker looks at this outbox before.
-            state.announces = False
-            state.publish(clock_ms, policy)
-            # What a worker does after a closing: it finds nothing left to close, so nobody else will.
-            state.live = live_normals(state, state.live, policy)
-            watch(state, rules, policy, measured=list(hours_of(state)) if subject.kind == "biller" else ())
+            renew(state, clock_ms, policy, rules)
         return _Work(sifted, trained.tally, trained.is_changed)
 
     def _answer(self, state: SubjectState, work: _Work, clock_ms: int, cohorts: Cohorts) -> dict[str, Any]:

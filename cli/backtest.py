@@ -1,4 +1,4 @@
-"""`tidemark backtest FILE --output predictions.csv --plots FOLDER`: hourly series folded as on the live path."""
+"""`tidemark backtest FILE --report report.html --output predictions.csv --plots FOLDER`: folded as on the live path."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
@@ -8,31 +8,39 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from detection.errors import InputError, InvalidRowError, OperatorError
+from detection.errors import InputError, OperatorError
 
 if TYPE_CHECKING:
+    from rich.table import Table
+
     from cli.gallery import Gallery
+    from cli.recorded import History, Recorded
+    from cli.report.series import ReportedSeries
+    from cli.report.written import Sheet
+    from cli.trace import Trace
     from detection.backtest import Predicted, Tally
-    from detection.catalogue import Metric
-    from detection.rows import Observation
+    from detection.policy import Policy
 
-_LABELLED = "1"
-_NEEDED = ("series", "timestamp", "value")
 _WRITTEN = ("series", "timestamp", "value", "estimate", "lower", "upper", "threshold", "score", "status")
-_GZIP = b"\x1f\x8b"
 
 
-@dataclass(frozen=True, slots=True)
-class Recorded:
-    """The observations of one series by hour, and the hours that its file marks as anomalous."""
+@dataclass(slots=True)
+class Group:
+    """The series of one metric or cohort: how many, how many hours, and how well the judged ones were forecast."""
 
-    metric: "Metric"
-    observations: dict[int, "Observation"] = field(default_factory=dict)
-    labelled: set[int] = field(default_factory=set)
+    tally: "Tally"
+    series: int = 0
+    hours: int = 0
 
 
-# By metric: how many series, how many hours, and how well the judged ones were forecast.
-Tallies = dict[str, tuple[int, int, "Tally"]]
+@dataclass(slots=True)
+class Outcome:
+    """What a back-test came to: by metric, by cohort, and where a report is wanted, each series."""
+
+    metrics: dict[str, Group] = field(default_factory=dict)
+    cohorts: dict[str, Group] = field(default_factory=dict)
+    series: list["ReportedSeries"] = field(default_factory=list)
+
 
 File = Annotated[
     Path,
@@ -40,7 +48,8 @@ File = Annotated[
         exists=True,
         dir_okay=False,
         help="CSV, also gzipped, with series, timestamp, value[, count][, metric][, label]; hourly. "
-        "A label of 1 is an hour of a known anomaly: it is shaded in the pictures, and learned like any other.",
+        "A label of 1 is an hour of a known anomaly: it is shaded in the pictures, and learned like any other. "
+        "Or raw calls, in any format that `tidemark replay` reads.",
     ),
 ]
 Output = Annotated[
@@ -49,6 +58,17 @@ Output = Annotated[
 Plots = Annotated[
     Path | None,
     typer.Option("--plots", file_okay=False, help="Folder for a picture of each series, and a page that lists them."),
+]
+Report = Annotated[
+    Path | None,
+    typer.Option("--report", dir_okay=False, help="One HTML file with all figures, would-be alerts and pictures."),
+]
+ReportSeries = Annotated[
+    int, typer.Option(min=0, metavar="N", help="Pictures in the report, of the worst series first.")
+]
+ReportTime = Annotated[
+    str | None,
+    typer.Option(metavar="TIME", help="Says that the report was made then, so that it is the same at every run."),
 ]
 Patterns = Annotated[
     list[str] | None,
@@ -60,6 +80,9 @@ def backtest(
     file: File,
     output: Output = None,
     plots: Plots = None,
+    report: Report = None,
+    report_series: ReportSeries = 50,
+    report_time: ReportTime = None,
     patterns: Patterns = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the summary as JSON, and no progress.")] = False,
 ) -> None:
@@ -70,70 +93,86 @@ def backtest(
     """
     import settings
     from cli.progress import Progress
-    from cli.trace import Trace
-    from detection.backtest import Tally
-    from detection.backtest import backtest as fold
 
     policy = settings.load().policy()
     gallery = None if plots is None else _gallery(plots)
-    series = _chosen(file, read_series(file), patterns or [])
-    tallies: Tallies = {}
+    sheet = None if report is None else _sheet(report, plots=report_series, time=report_time)
+    history = _read(file, is_shown=not as_json)
+    series = _chosen(file, history.series, patterns or [])
     totals = {
         "hours": sum(len(recorded.observations) for recorded in series.values()),
         "plots": 0 if gallery is None else len(series),
+        "report": 0 if sheet is None else min(report_series, len(series)),
     }
+    outcome = Outcome()
     with nullcontext() if output is None else _writer(output) as write, Progress(totals, is_shown=not as_json) as bar:
         for name in sorted(series):
-            recorded = series[name]
-            metric, observations = recorded.metric, recorded.observations
-            tally = Tally.of(metric, policy)
-            predicted: list[Predicted] = []
-            for one in fold(metric, [observations[hour] for hour in sorted(observations)], policy):
-                tally.add(one.verdict)
-                predicted.append(one)
-                if write is not None:
+            predicted = _predicted(series[name], policy, lambda: bar.advance("hours"))
+            if write is not None:
+                for one in predicted:
                     write(_row(name, one))
-                bar.advance("hours")
+            trace = _take_in(outcome, name, series[name], predicted, policy)
             if gallery is not None:
-                gallery.add(Trace.of(name, metric, predicted, tally=tally, labelled=recorded.labelled))
+                gallery.add(trace)
                 bar.advance("plots")
-            n_series, n_hours, total = tallies.get(metric.slug, (0, 0, Tally.of(metric, policy)))
-            total.include(tally)
-            tallies[metric.slug] = (n_series + 1, n_hours + len(observations), total)
+            if sheet is not None:
+                sheet.add(trace, series[name], predicted)
+        if sheet is not None:
+            sheet.close(file, history, patterns or [], policy, lambda: bar.advance("report"))
     index = None if gallery is None else gallery.close()
     if as_json:
-        _print_json(file, output, index, tallies)
+        _print_json(file, output, index, report, outcome)
     else:
-        _print_table([path for path in (output, index) if path is not None], tallies)
+        _print_table([path for path in (output, index, report) if path is not None], outcome)
 
 
-def read_series(file: Path) -> dict[str, Recorded]:
-    """Each series by its name; InvalidRowError for the first row that is no observation."""
-    from detection.rows import checked_row
+def _read(file: Path, *, is_shown: bool) -> "History":
+    from cli.progress import Progress
+    from cli.recorded import read_history
 
-    found: dict[str, Recorded] = {}
-    for number, cells in _cells(file):
-        name = cells["series"]
-        if not name:
-            raise InvalidRowError(number, "series", "is missing")
-        metric = _metric(number, cells.get("metric") or "gauge")
-        recorded = found.setdefault(name, Recorded(metric))
-        if recorded.metric != metric:
-            raise InvalidRowError(number, "metric", f"is {metric}, and {recorded.metric} in an earlier row of {name}")
-        row = checked_row(
-            number, timestamp=cells["timestamp"], value=cells["value"], count=cells.get("count"), metric=metric
-        )
-        if row.hour in recorded.observations:
-            raise InvalidRowError(number, "timestamp", f"{cells['timestamp']}: an earlier row of {name} has this hour")
-        recorded.observations[row.hour] = row.observation()
-        if cells.get("label") == _LABELLED:
-            recorded.labelled.add(row.hour)
-    if not found:
-        raise InputError(f"{file}: no row")
-    return found
+    done = 0
+    with Progress({"% read": 100}, is_shown=is_shown) as bar:
+
+        def told(share: float) -> None:
+            nonlocal done
+            while done < int(100.0 * share):
+                done += 1
+                bar.advance("% read")
+
+        return read_history(file, told)
 
 
-def _chosen(file: Path, series: dict[str, Recorded], patterns: Sequence[str]) -> dict[str, Recorded]:
+def _predicted(recorded: "Recorded", policy: "Policy", advance: Callable[[], object]) -> list["Predicted"]:
+    from detection.backtest import backtest as fold
+
+    predicted = []
+    for one in fold(recorded.metric, [recorded.observations[hour] for hour in sorted(recorded.observations)], policy):
+        predicted.append(one)
+        advance()
+    return predicted
+
+
+def _take_in(
+    outcome: Outcome, name: str, recorded: "Recorded", predicted: Sequence["Predicted"], policy: "Policy"
+) -> "Trace":
+    from cli.trace import Trace
+    from detection.backtest import Tally
+    from detection.cohorts import cohort_name
+
+    metric = recorded.metric
+    tally = Tally.of(metric, policy)
+    for one in predicted:
+        tally.add(one.verdict)
+    expected = predicted[-1].forecast.estimate.expected_count if recorded.is_counted else None
+    for groups, key in ((outcome.metrics, metric.slug), (outcome.cohorts, cohort_name(metric, expected))):
+        group = groups.setdefault(key, Group(Tally.of(metric, policy)))
+        group.tally.include(tally)
+        group.series += 1
+        group.hours += len(predicted)
+    return Trace.of(name, metric, predicted, tally=tally, labelled=recorded.labelled)
+
+
+def _chosen(file: Path, series: dict[str, "Recorded"], patterns: Sequence[str]) -> dict[str, "Recorded"]:
     from fnmatch import fnmatchcase
 
     if not patterns:
@@ -156,47 +195,6 @@ def _gallery(folder: Path) -> "Gallery":
     return Gallery(folder)
 
 
-def _cells(file: Path) -> Iterator[tuple[int, Mapping[str, str]]]:
-    """Rows counted from 1, the header not; columns that are not asked for are ignored."""
-    import csv
-    import gzip
-    import io
-    import zlib
-
-    with file.open("rb") as raw:
-        is_packed = raw.read(2) == _GZIP
-    number = 0
-    try:
-        with (
-            gzip.open(file, "rb") if is_packed else file.open("rb") as unpacked,
-            io.TextIOWrapper(unpacked, encoding="utf-8-sig", newline="") as text,
-        ):
-            reader = csv.reader(text, strict=True)
-            header = [name.strip() for name in next(reader, [])]
-            missing = [name for name in _NEEDED if name not in header]
-            if missing:
-                raise InputError(f"{file}: the header has no column {', '.join(missing)}")
-            for cells in reader:
-                if not cells:
-                    continue
-                number += 1
-                if len(cells) != len(header):
-                    raise InvalidRowError(number, "row", f"has {len(cells)} columns, the header {len(header)}")
-                yield number, dict(zip(header, cells, strict=True))
-    except (csv.Error, UnicodeDecodeError, OSError, EOFError, zlib.error) as error:
-        raise InputError(f"{file}, after row {number}: {error}") from error
-
-
-def _metric(number: int, text: str) -> "Metric":
-    from detection.catalogue import metric_of
-    from detection.errors import UnknownMetricError
-
-    try:
-        return metric_of(text)
-    except UnknownMetricError as error:
-        raise InvalidRowError(number, "metric", str(error)) from error
-
-
 def _row(name: str, one: "Predicted") -> Sequence[object]:
     from cli.trace import score_of
     from detection.hours import iso_hour
@@ -213,6 +211,12 @@ def _row(name: str, one: "Predicted") -> Sequence[object]:
         score_of(one.verdict),
         one.forecast.status,
     )
+
+
+def _sheet(report: Path, *, plots: int, time: str | None) -> "Sheet":
+    from cli.report.written import Sheet, checked_time
+
+    return Sheet(report, plots=plots, made_at=None if time is None else checked_time(time))
 
 
 @contextmanager
@@ -233,40 +237,62 @@ def _writer(output: Path) -> Iterator[Callable[[Sequence[object]], object]]:
         part.unlink(missing_ok=True)
 
 
-def _print_table(written: Sequence[Path], tallies: Tallies) -> None:
+def _print_table(written: Sequence[Path], outcome: Outcome) -> None:
     from rich.console import Console
-    from rich.table import Table
 
-    table = Table(caption="judged: hours of a warm model; skill: 1 is perfect, 0 as good as 24 hours before")
-    for title in ("metric", "series", "hours", "judged", "beyond %", "pinball", "skill"):
-        table.add_column(title, justify="left" if title == "metric" else "right")
-    for slug in sorted(tallies):
-        n_series, n_hours, tally = tallies[slug]
-        share = None if tally.exceedance is None else 100.0 * tally.exceedance
-        numbers = (f"{n_series:,}", f"{n_hours:,}", f"{tally.hours:,}")
-        table.add_row(slug, *numbers, _shown(share), _shown(tally.pinball), _shown(tally.skill))
     console = Console()
-    console.print(table)
+    console.print(_table("metric", outcome.metrics))
+    # Where no series has a size class, cohorts are metrics.
+    if any(not name.endswith("/any") for name in outcome.cohorts):
+        console.print(_table("cohort", outcome.cohorts))
+    console.print(
+        "judged: hours of a warm model; skill: 1 is perfect, 0 as good as 24 hours before", style="dim italic"
+    )
     for path in written:
         console.print(f"Written: {path}", markup=False, highlight=False, soft_wrap=True)
 
 
-def _print_json(file: Path, output: Path | None, index: Path | None, tallies: Tallies) -> None:
+def _table(title: str, groups: Mapping[str, Group]) -> "Table":
+    from rich.table import Table
+
+    table = Table()
+    for name in (title, "series", "hours", "judged", "beyond %", "pinball", "skill"):
+        table.add_column(name, justify="left" if name == title else "right", overflow="fold")
+    for name in sorted(groups):
+        group = groups[name]
+        tally = group.tally
+        share = None if tally.exceedance is None else 100.0 * tally.exceedance
+        numbers = (f"{group.series:,}", f"{group.hours:,}", f"{tally.hours:,}")
+        table.add_row(name, *numbers, _shown(share), _shown(tally.pinball), _shown(tally.skill))
+    return table
+
+
+def _print_json(file: Path, output: Path | None, index: Path | None, report: Path | None, outcome: Outcome) -> None:
     import orjson
 
-    metrics = {
-        slug: {
-            "series": n_series,
-            "hours": n_hours,
-            "judged": tally.hours,
-            "exceedance": tally.exceedance,
-            "pinball": tally.pinball,
-            "skill": tally.skill,
-        }
-        for slug, (n_series, n_hours, tally) in sorted(tallies.items())
+    facts = {
+        "file": file,
+        "output": output,
+        "plots": index,
+        "report": report,
+        "metrics": _facts(outcome.metrics),
+        "cohorts": _facts(outcome.cohorts),
     }
-    facts = {"file": file, "output": output, "plots": index, "metrics": metrics}
     print(orjson.dumps(facts, default=str).decode())
+
+
+def _facts(groups: Mapping[str, Group]) -> dict[str, dict[str, float | None]]:
+    return {
+        name: {
+            "series": group.series,
+            "hours": group.hours,
+            "judged": group.tally.hours,
+            "exceedance": group.tally.exceedance,
+            "pinball": group.tally.pinball,
+            "skill": group.tally.skill,
+        }
+        for name, group in sorted(groups.items())
+    }
 
 
 def _shown(number: float | None) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any
 
 import typer
 
+from cli.completion import metrics, stored_subjects
 from detection.errors import InputError
 from detection.subject import Subject
 from detection.subject_state import SubjectState
@@ -28,9 +29,15 @@ _Facts = dict[str, Any]
 
 def inspect(
     subject: Annotated[
-        str, typer.Argument(help="A biller id, NAME/VERSION of a model, or biller:ID, model:NAME/VERSION.")
+        str,
+        typer.Argument(
+            help="A biller id, NAME/VERSION of a model, or biller:ID, model:NAME/VERSION.",
+            autocompletion=stored_subjects,
+        ),
     ],
-    metric: Annotated[str | None, typer.Option(help="Slug of one metric only, such as error-rate.")] = None,
+    metric: Annotated[
+        str | None, typer.Option(help="Slug of one metric only, such as error-rate.", autocompletion=metrics)
+    ] = None,
     json: Annotated[bool, typer.Option("--json", help="One JSON document instead of tables.")] = False,
 ) -> None:
     """Show what Redis knows of a subject: answers, models, open windows."""

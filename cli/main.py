@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import typer
+from typer.completion import completion_init  # type: ignore[attr-defined]  # typer re-exports it without saying so
 from typer.core import TyperGroup
 
 from detection.errors import (
@@ -54,6 +55,7 @@ _SUBCOMMANDS = {
     "up": _Subcommand("cli.up", "Start the embedded stack, a worker and the API, with a live summary."),
     "worker": _Subcommand("cli.serve", "Learn from the stream until stopped."),
     "api": _Subcommand("cli.serve", "Serve the REST API until stopped."),
+    "migrate": _Subcommand("cli.serve", "Bring PostgreSQL's tables to the newest schema."),
     "replay": _Subcommand("cli.replay", "Send recorded calls to the broker, in recorded order."),
     "simulate": _Subcommand("cli.simulate", "Send the events of billers and AI models that never were."),
     "predict": _Subcommand("cli.predict", "Ask the API for the next hour of a series."),
@@ -61,7 +63,23 @@ _SUBCOMMANDS = {
     "rules": _Subcommand("cli.rules", "Check rules in a file, try them over the history, apply or list them."),
     "log": _Subcommand("cli.log", "Show which life of the topics is read, or begin a topic's next one."),
     "backtest": _Subcommand("cli.backtest", "Predict each row of a recorded history before it is learned."),
+    "thresholds": _Subcommand("cli.thresholds", "List the thresholds of all series, or export them into a file."),
+    "explain": _Subcommand("cli.explain", "Say why the threshold of a series is what it is, and how it has held."),
+    "dead-letters": _Subcommand("cli.dead_letters", "List what could not be used, or send it again."),
+    "state": _Subcommand("cli.state", "Export what was learned, import it, or learn it anew from the history."),
+    "keys": _Subcommand("cli.keys", "Make, list, rotate and take back the keys that the API is asked with."),
+    "doctor": _Subcommand("cli.doctor", "Check every dependency and setting, and say what to do."),
+    "completion": _Subcommand("cli.completion", "Print the script that completes this command in a shell."),
 }
+
+
+@dataclass(frozen=True, slots=True)
+class _Completion:
+    """What a shell may go on with, with the names that its formats look for."""
+
+    value: str
+    help: str
+    type: str = "plain"
 
 
 class _Commands(TyperGroup):
@@ -77,9 +95,24 @@ class _Commands(TyperGroup):
         known = _SUBCOMMANDS.get(cmd_name)
         if known is None:
             return None
+        found = getattr(importlib.import_module(known.module), cmd_name.replace("-", "_"))
+        if isinstance(found, typer.Typer):
+            # A group of its own, whose commands are loaded together.
+            return typer.main.get_command(found)
         alone = typer.Typer(add_completion=False, rich_markup_mode=None)
-        alone.command(cmd_name)(getattr(importlib.import_module(known.module), cmd_name))
+        alone.command(cmd_name)(found)
         return typer.main.get_command(alone)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> list[Any]:
+        if incomplete.startswith("-"):
+            return super().shell_complete(ctx, incomplete)
+        # By the list alone: typer's own would load every command for its line.
+        return [_Completion(name, known.line) for name, known in _SUBCOMMANDS.items() if name.startswith(incomplete)]
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        # With `add_completion`, typer would register the shells, and offer to write into the user's own files.
+        completion_init()
+        return super().main(*args, **options)
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:  # noqa: ARG002 - typer's own signature
         with formatter.section("Commands"):

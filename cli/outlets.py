@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
+from cli import credentials
 from detection.errors import DependencyError, InputError
 
 if TYPE_CHECKING:
@@ -116,7 +117,7 @@ async def http(url: str) -> AsyncIterator[Outlet]:
     """Events are posted in NDJSON, calls and observations each in their order; the API answers for the broker."""
     import httpx
 
-    async with httpx.AsyncClient(timeout=_REQUEST_SECONDS) as client:
+    async with httpx.AsyncClient(timeout=_REQUEST_SECONDS, headers=credentials.headers()) as client:
         yield _Http(client, url)
 
 

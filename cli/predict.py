@@ -4,6 +4,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cli import credentials
+from cli.completion import metrics, served_subjects
 from detection.errors import ConflictError, DependencyError, InputError, OperatorError
 
 if TYPE_CHECKING:
@@ -11,8 +13,16 @@ if TYPE_CHECKING:
 
 _TIMEOUT_SECONDS = 10.0
 
-MetricName = Annotated[str, typer.Argument(help="Number, slug or name of a metric; of a model, the name of a gauge.")]
-SubjectId = Annotated[str, typer.Argument(metavar="BILLER", help="Id of a biller, or NAME/VERSION of a model.")]
+MetricName = Annotated[
+    str,
+    typer.Argument(help="Number, slug or name of a metric; of a model, the name of a gauge.", autocompletion=metrics),
+]
+SubjectId = Annotated[
+    str,
+    typer.Argument(
+        metavar="BILLER", help="Id of a biller, or NAME/VERSION of a model.", autocompletion=served_subjects
+    ),
+]
 SampleValue = Annotated[float | None, typer.Option("--sample", help="Answer as if this value had been seen.")]
 Url = Annotated[str, typer.Option(help="Where the API is served.")]
 
@@ -51,7 +61,9 @@ def ask(url: str, path: str, body: dict[str, Any] | None) -> dict[str, Any]:
     import httpx
 
     try:
-        response = httpx.post(url.rstrip("/") + path, json=body, timeout=_TIMEOUT_SECONDS)
+        response = httpx.post(
+            url.rstrip("/") + path, json=body, headers=credentials.headers(), timeout=_TIMEOUT_SECONDS
+        )
     except (httpx.InvalidURL, httpx.UnsupportedProtocol) as error:
         raise InputError(f"--url {url}: {error}") from error
     except httpx.HTTPError as error:

@@ -10,13 +10,13 @@ _SECONDS_WITHOUT = 2.0
 class Progress:
     """A line for each kind of work, shown from two seconds after its beginning on.
 
-    `totals` are the units of work by what they are called; `clock` is a monotonic one, in seconds. `file` is stderr
-    where None.
+    `totals` are the units of work by what they are called, None where nobody knows; `clock` is a monotonic one, in
+    seconds. `file` is stderr where None.
     """
 
     def __init__(
         self,
-        totals: Mapping[str, int],
+        totals: Mapping[str, int | None],
         *,
         is_shown: bool,
         clock: Callable[[], float] = time.monotonic,
@@ -33,7 +33,7 @@ class Progress:
             console=Console(file=file, stderr=file is None),
             disable=not is_shown,
         )
-        self._tasks = {name: self._progress.add_task(name, total=total) for name, total in totals.items() if total}
+        self._tasks = {name: self._progress.add_task(name, total=total) for name, total in totals.items() if total != 0}
         self._clock = clock
         self._shown_at = clock() + _SECONDS_WITHOUT
         self._is_started = False
@@ -45,9 +45,9 @@ class Progress:
         if self._is_started:
             self._progress.stop()
 
-    def advance(self, name: str) -> None:
-        """One unit of this work is done."""
-        self._progress.advance(self._tasks[name])
+    def advance(self, name: str, units: int = 1) -> None:
+        """So many units of this work are done."""
+        self._progress.advance(self._tasks[name], units)
         if not self._is_started and self._clock() >= self._shown_at:
             self._is_started = True
             self._progress.start()

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cli import credentials
 from detection.errors import DependencyError, InputError, OperatorError
 
 if TYPE_CHECKING:
@@ -99,7 +100,7 @@ def _ask(method: str, url: str, path: str, *, data: bytes = b"", query: dict[str
 
     from cli.predict import refusal
 
-    headers = {"Content-Type": "application/yaml"} if data else {}
+    headers = credentials.headers() | ({"Content-Type": "application/yaml"} if data else {})
     try:
         response = httpx.request(
             method, url.rstrip("/") + path, content=data, params=query, headers=headers, timeout=_TIMEOUT_SECONDS

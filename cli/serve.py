@@ -1,4 +1,4 @@
-"""`tidemark worker` and `tidemark api`: the two processes of a deployment, told everything by their environment."""
+"""`tidemark worker`, `tidemark api`, `tidemark migrate`: what a deployment runs, told everything by its environment."""
 
 
 def worker() -> None:
@@ -22,3 +22,15 @@ def api() -> None:
     from api import app
 
     app.serve(configured)
+
+
+def migrate() -> None:
+    """Bring PostgreSQL's tables to the newest schema, as the worker and the API do when they start."""
+    import settings
+
+    configured = settings.load()
+
+    from state.migrate import migrate as bring_up
+
+    bring_up(configured.postgres_url.get_secret_value())
+    print("The tables have the newest schema.")

@@ -12,6 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 import metrics
+from cli import credentials
 from cli.replay import event_time
 from cli.replaying import Replay
 
@@ -42,7 +43,7 @@ class Watcher:
     """Looks at the API, and at the workers' own metrics, one glance at a time; an endpoint that fails is no error."""
 
     def __init__(self, api: str, workers: Sequence[str]) -> None:
-        self._client = httpx.AsyncClient(timeout=5, trust_env=False)
+        self._client = httpx.AsyncClient(timeout=5, trust_env=False, headers=credentials.headers())
         self._api = api
         self._workers = [f"{origin}/metrics" for origin in workers]
         self._counted: dict[str, dict[str, float]] = {}

@@ -21,7 +21,8 @@ BOUNDARY = 1.0
 CUTS = tuple(0.05 * 400 ** (step / 119) for step in range(120))
 """The cuts that are tried, from 0.05 to 20."""
 
-_NEAR_HOURS = 2
+NEAR_HOURS = 2
+"""So far from an incident a flagged hour still finds it."""
 _SAME_RUN_HOURS = 4
 # An alert that is always on would merge all its false alarms into one: such a cut does not count.
 _MOST_FLAGGED = 0.02
@@ -54,7 +55,7 @@ class ScoredSeries:
         """By scored hour, whether it is near no incident."""
         quiet = np.ones(len(self.hours), dtype=bool)
         for first, last in self.incidents:
-            quiet &= (self.hours < first - _NEAR_HOURS) | (self.hours > last + _NEAR_HOURS)
+            quiet &= (self.hours < first - NEAR_HOURS) | (self.hours > last + NEAR_HOURS)
         return quiet
 
 
@@ -154,8 +155,8 @@ def runs(hours: Iterable[int]) -> list[_Run]:
 
 def _is_found(incident: _Run, flagged: _Hours) -> bool:
     first, last = incident
-    return bool(((flagged >= first - _NEAR_HOURS) & (flagged <= last + _NEAR_HOURS)).any())
+    return bool(((flagged >= first - NEAR_HOURS) & (flagged <= last + NEAR_HOURS)).any())
 
 
 def _is_near(run: _Run, incidents: Iterable[_Run]) -> bool:
-    return any(run[0] <= last + _NEAR_HOURS and run[1] >= first - _NEAR_HOURS for first, last in incidents)
+    return any(run[0] <= last + NEAR_HOURS and run[1] >= first - NEAR_HOURS for first, last in incidents)

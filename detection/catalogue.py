@@ -133,3 +133,8 @@ def gauge(name: str) -> Metric:
 def metric_of(slug: str) -> Metric:
     """The metric of a stored series; raises UnknownMetricError for a slug that no event can have made."""
     return _BY_SLUG.get(slug) or gauge(slug)
+
+
+def slugs_below() -> list[str]:
+    """The metrics whose low values are bad; of all others, also of those nobody has seen yet, it is the high ones."""
+    return [slug for slug, metric in _BY_SLUG.items() if metric.direction == "below"]

@@ -18,6 +18,7 @@ from detection.estimate import Scored, Status
 from detection.explanation import Parts, explain_many
 from detection.forecaster import cut_many
 from detection.hours import slot_of
+from detection.judged_hours import judged_hours
 from detection.kernel.bank import Records, begin_many
 from detection.kernel.closing import close_many
 from detection.kernel.row import ANSWER, HOURS_OF_WEEK, OUTLOOK, ROW, ROW_VERSION, SETUP, TOLD
@@ -107,10 +108,10 @@ def _due(state: SubjectState, clock_ms: int, policy: Policy) -> list[_Series] | 
         return None
     by_slug = {metric.slug: _Series(state, metric) for metric in state.metrics()}
     for hour, window in settled:
-        for value in window.values():
+        for value in state.learnable(hour, window):
             by_slug[value.metric.slug].settled.append((hour, value.value, value.count))
     for hour, window in state.closed_windows():
-        for value in window.values():
+        for value in state.learnable(hour, window):
             by_slug[value.metric.slug].closed.append((hour, value.value, value.count))
     return list(by_slug.values())
 
@@ -135,7 +136,8 @@ def _close(series: list[_Series], policy: Policy) -> None:
         known_to = np.where(is_judged, hours[last] + 1, known_to)
     published = np.array([one.state.published_hour for one in series], np.int64)
     targets = np.maximum(published, known_to)
-    answers, verdicts, told = (np.zeros(len(series), kind) for kind in (ANSWER, ANSWER, TOLD))
+    answers, told = np.zeros(len(series), ANSWER), np.zeros(len(series), TOLD)
+    verdicts = np.zeros(len(hours), ANSWER)
     close_many(
         rows,
         setups,
@@ -168,9 +170,11 @@ def _close(series: list[_Series], policy: Policy) -> None:
         last_hour=ends[0].tolist(),
         last_value=ends[1].tolist(),
         last_count=ends[2].tolist(),
-        verdicts=verdicts,
+        verdicts=_chosen(verdicts, at) if len(hours) else np.zeros(len(series), ANSWER),
     )
     _hand_out(series, rows, closings)
+    is_settled = np.arange(len(hours)) < np.repeat(starts[:-1] + settled, sizes)
+    _hand_out_judged(series, np.repeat(np.arange(len(series)), sizes), hours, verdicts, is_settled, policy)
 
 
 def _hand_out(series: list[_Series], rows: Records, closings: Closings) -> None:
@@ -195,6 +199,27 @@ def _hand_out(series: list[_Series], rows: Records, closings: Closings) -> None:
         state.verdicts.pop(slug, None)
         if is_alert[at] or (state.alerts and slug in state.watched):
             _point(state, closings, at)
+
+
+def _hand_out_judged(
+    series: list[_Series],
+    owners: NDArray[np.int64],
+    hours: NDArray[np.int64],
+    verdicts: Records,
+    is_settled: NDArray[np.bool_],
+    policy: Policy,
+) -> None:
+    """Let each state know how its learned hours compared with what was published of them."""
+    at = np.flatnonzero(is_settled & (verdicts["is_judged"] == 1))
+    judged = judged_hours(_chosen(verdicts, at), coverage=policy.coverage)
+    for owner, hour, one in zip(owners[at].tolist(), hours[at].tolist(), judged, strict=True):
+        whose = series[owner]
+        whose.state.judged.setdefault(hour, {})[whose.metric.slug] = one
+
+
+def _chosen(records: Records, at: NDArray[np.int64]) -> Records:
+    """These of the records, as whole bytes: numpy copies records field by field, which takes far longer."""
+    return records.view(f"V{records.itemsize}")[at].view(records.dtype)
 
 
 def _point(state: SubjectState, closings: Closings, at: int) -> None:

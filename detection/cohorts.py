@@ -138,6 +138,11 @@ def size_of(expected_calls: float) -> str:
     return _SIZES[power]
 
 
+def cohort_name(metric: Metric, expected_calls: float | None) -> str:
+    """The cohort of a series, as it is stored and answered; None where nobody knows how many calls it has."""
+    return f"{metric.slug}/{ANY_SIZE if expected_calls is None else size_of(expected_calls)}"
+
+
 def pool(metric: Metric, prior: Prior, *, n: int, own: Outlook | None, coverage: float) -> Pooled:
     """A series' outlook after `n` learned hours; `own` is what it says by itself, None only with n = 0."""
     fresh = _outlook(metric, prior, prior.level, (prior.below, prior.above, prior.way), 1.0, coverage)

@@ -8,6 +8,7 @@ TidemarkError
 │   ├── UnknownMetricError         a metric type that the catalogue does not know
 │   ├── InvalidRowError            a row of a data set that cannot be read
 │   ├── InvalidRuleError           a rule that contradicts itself or cannot be read
+│   ├── InvalidCalendarError       an iCalendar text that cannot be read, or that no subject can have
 │   └── TooLargeError              more bytes, rows or depth than is taken
 ├── RetryError                 send the same again later
 │   ├── ConflictError              another writer was faster, several times in a row
@@ -54,6 +55,10 @@ class InvalidRowError(InputError):
         self.row = row
         self.field = field
         self.reason = reason
+
+
+class InvalidCalendarError(InputError):
+    """An iCalendar text that cannot be read, or that no subject can have; names the event."""
 
 
 class InvalidRuleError(InputError):

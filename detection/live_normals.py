@@ -6,12 +6,13 @@ single calls differ, and how far the minutes of a healthy biller lie from what w
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final, Self
 
 import numpy as np
 
 from detection.catalogue import AVERAGE_RESPONSE_TIME, BILLER_METRICS, ERROR_RATE
+from detection.exclusions import NOTHING_EXCLUDED, Exclusions
 from detection.hours import HOUR_MS, MINUTE_MS, slot_of
 from detection.kernel.live import LONGEST
 from detection.kernel.live_normal import NORMAL, describe_live
@@ -132,6 +133,7 @@ class _Minutes:
     hour: CallWindow | None
     last: list[CallWindow]
     length: int  # minutes that `last` are among
+    exclusions: Exclusions
 
     @classmethod
     def of(cls, state: SubjectState, live: Mapping[str, LiveNormal]) -> Self:
@@ -146,10 +148,15 @@ class _Minutes:
             hour=window if isinstance(window, CallWindow) else None,
             last=[one for one in last if isinstance(one, CallWindow) and one.calls],
             length=len(last),
+            exclusions=state.exclusions,
         )
 
     def spread_and_noise(self, slug: str, hour: int) -> tuple[float, float]:
         """Both moved a little towards what the closed hour and its last minutes showed."""
+        if self.exclusions.holds(slug, self.closed):
+            # As if nobody had called.
+            quiet = replace(self, hour=None, last=[], exclusions=NOTHING_EXCLUDED)
+            return quiet.spread_and_noise(slug, hour)
         known = self.live.get(slug)
         if slug == SILENCE:
             return self._missed(known, hour), self._noise_of_calls(known)

@@ -18,6 +18,7 @@ from detection.estimate import Estimate, Forecast, Scored, Status, Threshold, Ve
 from detection.explanation import Parts, explain_many, for_reading
 from detection.forecaster import Prediction, cut, cut_many, write_setup
 from detection.hours import slot_of
+from detection.judged_hours import JudgedHour, judged_hour
 from detection.kernel.bank import Records, begin_many, expect_many, fold_one, judge_many, learn_many
 from detection.kernel.closing import tell_one
 from detection.kernel.row import (
@@ -57,7 +58,7 @@ class SeriesModel:
     Everything sits in one record (`detection.kernel.row`); a bank learns many of them with the same compiled code.
     """
 
-    __slots__ = ("_answers", "_outlooks", "_setups", "contest", "metric", "rows", "subject")
+    __slots__ = ("_answers", "_outlooks", "_setups", "_standing", "contest", "metric", "rows", "subject")
 
     def __init__(self, metric: Metric, policy: Policy, subject: str = "") -> None:
         self.subject = subject
@@ -71,6 +72,8 @@ class SeriesModel:
         self._setups = setups
         self._outlooks = np.zeros(1, OUTLOOK)
         self._answers = np.zeros(1, ANSWER)
+        # What stood beside the last verdict: the ends of the band, and the expected calls.
+        self._standing = (0.0, 0.0, 0.0)
 
     @property
     def next_hour(self) -> int | None:
@@ -139,6 +142,11 @@ class SeriesModel:
         is_warm = self.is_warm
         self._learn(hour, value, count, policy)
         return self._verdict(hour, value, count) if is_warm else WarmingUp(hour, value, count)
+
+    def judged_hour(self, verdict: Scored, policy: Policy) -> JudgedHour:
+        """The verdict that `learn` or `score` gave last, with what else had been said of its hour."""
+        lower, upper, expected_calls = self._standing
+        return judged_hour(verdict, band=(lower, upper), coverage=policy.coverage, expected_calls=expected_calls)
 
     def learn_all(self, observations: Sequence[Observation], policy: Policy) -> list[Verdict]:
         """`learn` of each, oldest first; in one pass of the compiled core where that can be, a third of the time."""
@@ -288,7 +296,7 @@ class SeriesModel:
 
     def _begin_signed(self, policy: Policy) -> None:
         """Start anew on the value's own scale; what was counted goes on."""
-        before = self.rows[0]
+        before, standing = self.rows[0], self._standing
         rows = SeriesModel(self.metric, policy).rows
         self.contest = _contest(self.metric, policy, self.subject, is_signed=True)
         rows["is_signed"] = 1
@@ -296,6 +304,7 @@ class SeriesModel:
         for name in ("next_hour", "judged", "exceedance_rate", "expected_count"):
             rows[name] = before[name]
         self._prepare(self.metric, rows, setup_of(self.metric, policy, is_signed=True))
+        self._standing = standing
 
     def _expect(self, hour: int, policy: Policy) -> int:
         """Fill in the answer for that hour; returns how many hours lie between it and the next one to learn."""
@@ -350,6 +359,7 @@ class SeriesModel:
     def _verdict(self, hour: int, value: float, count: int) -> Scored:
         answer = self._answers[0]
         estimate, threshold = float(answer["location"]), float(answer["threshold"])
+        self._standing = (float(answer["lower"]), float(answer["upper"]), float(answer["expected_count"]))
         return Scored(
             hour=hour,
             value=value,

@@ -17,14 +17,16 @@ from typing import TYPE_CHECKING
 from detection.catalogue import BILLER_METRICS, Metric, metric_of
 from detection.estimate import Forecast, Scored, Verdict
 from detection.events import Observed
+from detection.exclusions import NOTHING_EXCLUDED, Exclusions
 from detection.hours import HOUR_MS, MINUTE_MS
+from detection.judged_hours import JudgedHour
 from detection.models import Models
 from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
 from detection.rules.alert import Alert, Judged, Transition
 from detection.rules.points import of_verdict
 from detection.series_model import SeriesModel
 from detection.subject import Subject
-from detection.windows import Window, add
+from detection.windows import Value, Window, add
 
 if TYPE_CHECKING:
     from detection.closing import Closings
@@ -58,7 +60,8 @@ class SubjectState:
 
     `rev` counts writes and is what a write compares and sets. `watermark_ms` is the newest event's time, -1 before the
     first. Hours below `learned_before` are learned. `changed` holds the slugs whose model or answer differs from what
-    is stored; `learned` the windows learned since the last write, by hour.
+    is stored; `learned` the windows learned since the last write, by hour, and `judged` how these compared, by hour and
+    slug, with what had been published of them: nothing of a series that was still warming up.
 
     Most writes only count events, and need no more of a state than its own fields: `has_models` says whether the models
     were read too, `is_whole` whether the forecasts and verdicts were. `known` are the metrics it was ever stored with,
@@ -71,7 +74,8 @@ class SubjectState:
     whether the store has any to be taken out of it. `opinions` says of a series, by its slug, by how many more of its
     alerts people have called false than true. `live` is what the minutes of the hour are judged by
     (`detection.live`), and minutes below `judged_before` were. `points` are verdicts on closed hours that rules have
-    not looked at yet, `transitions` how alerts have changed since the last write.
+    not looked at yet, `transitions` how alerts have changed since the last write. `exclusions` says which hours are not
+    learned, and `has_new_exclusions` whether the store has others.
     """
 
     subject: Subject
@@ -88,6 +92,7 @@ class SubjectState:
     forecasts: dict[str, Forecast] = field(default_factory=dict)
     verdicts: dict[str, Verdict] = field(default_factory=dict)
     learned: dict[int, Window] = field(default_factory=dict)
+    judged: dict[int, dict[str, JudgedHour]] = field(default_factory=dict)
     changed: set[str] = field(default_factory=set)
     is_outdated: bool = False
     has_models: bool = True
@@ -105,6 +110,8 @@ class SubjectState:
     points: list[tuple[str, Judged]] = field(default_factory=list)
     transitions: list[Transition] = field(default_factory=list)
     announces: bool = True
+    exclusions: Exclusions = NOTHING_EXCLUDED
+    has_new_exclusions: bool = False
 
     def metrics(self) -> list[Metric]:
         """Those of every biller, or the gauges that a model was seen with."""
@@ -188,10 +195,12 @@ class SubjectState:
         """Fold every settled window into the models; whether there was one."""
         settled = self.settle(policy)
         for hour, window in settled:
-            for value in window.values():
+            for value in self.learnable(hour, window):
                 slug = value.metric.slug
                 model = self.models[slug] = self.model(value.metric, policy)
-                self.verdicts[slug] = model.learn(hour, value.value, value.count, policy)
+                verdict = self.verdicts[slug] = model.learn(hour, value.value, value.count, policy)
+                if isinstance(verdict, Scored):
+                    self.judged.setdefault(hour, {})[slug] = model.judged_hour(verdict, policy)
                 self.changed.add(slug)
                 self.relearned.add(slug)
         return bool(settled)
@@ -228,7 +237,7 @@ class SubjectState:
         if closed:
             model = model.copy()
             for one in closed:
-                for value in self.windows[one].values():
+                for value in self.learnable(one, self.windows[one]):
                     if value.metric.slug == slug:
                         self.verdicts[slug] = model.learn(one, value.value, value.count, policy)
         if model.next_hour is not None:
@@ -238,6 +247,12 @@ class SubjectState:
         verdict = self.verdicts.get(slug)
         if isinstance(verdict, Scored) and verdict.hour == hour - 1 and (verdict.is_alert or slug in self.watched):
             self.points.append((slug, of_verdict(self.subject, metric, verdict)))
+
+    def learnable(self, hour: int, window: Window) -> Iterator[Value]:
+        """The values of the window that are to be judged and learned: all but those of excluded hours."""
+        if not self.exclusions:
+            return window.values()
+        return (value for value in window.values() if not self.exclusions.holds(value.metric.slug, hour))
 
     @property
     def watched(self) -> set[str]:
@@ -258,9 +273,11 @@ class SubjectState:
         self.relearned -= self.changed
         self.changed.clear()
         self.learned.clear()
+        self.judged.clear()
         self.closings.clear()
         self.points.clear()
         self.transitions.clear()
+        self.has_new_exclusions = False
 
     def shed(self) -> None:
         """Keep no more than is needed to count events; what is dropped must be in the store, and settled."""

@@ -11,9 +11,12 @@ Both give the same model bit for bit, so half a data set and then the other half
 The new rows go to the history first and the model is stored after. A crash between the two leaves rows in the history
 that the model has not learned; the next training of the series sees more rows up to the model's last hour than the
 model has learned, or rows after it, and folds them in: sending the same request again repairs the state.
+
+Excluded hours (`detection.exclusions`) are part of the history and not of any fold. What is excluded, or no longer is,
+is the whole history folded again: `refold`.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -22,6 +25,7 @@ from detection.catalogue import Metric
 from detection.errors import InvalidRowError
 from detection.estimate import Verdict
 from detection.events import ERROR, TIMEOUT, CallEvent, check_call
+from detection.exclusions import NOTHING_EXCLUDED, Exclusions
 from detection.hours import HOUR_MS
 from detection.policy import Policy
 from detection.rows import Observation, Row
@@ -56,14 +60,15 @@ def sift(
     model: SeriesModel | None,
     open_from: int,
     closed_before: int,
+    exclusions: Exclusions = NOTHING_EXCLUDED,
 ) -> Sifted:
     """Sort out what cannot be learned, or need not.
 
     When the series is to start over, `known` is empty and `model` None. Windows from `open_from` on still take live
     events (see `first_open`), hours from `closed_before` on are not over. A row that does not give its count matches
-    a known row by its value alone.
+    a known row by its value alone. A row of an excluded hour is accepted: the history keeps it, no model learns it.
     """
-    forgotten_before = _forgotten_before(model, known)
+    forgotten_before = _forgotten_before(model, known, exclusions)
     accepted: dict[int, Row] = {}
     duplicates: list[Row] = []
     rejected: list[InvalidRowError] = []
@@ -128,44 +133,41 @@ def train(
     """
     stored = state.models.get(metric.slug)
     everything = {**known, **{row.hour: row.observation() for row in added}}
-    ordered = [everything[hour] for hour in sorted(everything)]
-    if stored is None or anew or _learnable(stored, everything) > stored.n_learned:
+    ordered = learnable(everything, metric, state.exclusions)
+    if stored is None or anew or _n_learnable(stored, everything, state.exclusions) > stored.n_learned:
         model = SeriesModel(metric, policy, str(state.subject))
     else:
         model = stored.copy()
         ordered = [one for one in ordered if model.next_hour is None or one.hour >= model.next_hour]
     tally, last = fold(model, ordered, policy)
-    if last is None or (stored is not None and stored.to_bytes() == model.to_bytes()):
-        return Trained(tally, is_changed=False)
-    state.models[metric.slug] = model
-    state.verdicts[metric.slug] = last
-    state.changed.add(metric.slug)
-    state.relearned.add(metric.slug)
-    state.is_outdated = True
-    return Trained(tally, is_changed=True)
+    is_changed = bool(everything) and _record_of(model) != _record_of(stored)
+    if is_changed:
+        _learned(state, metric, model, last)
+    return Trained(tally, is_changed=is_changed)
 
 
-def unlearn(
-    state: SubjectState, metric: Metric, *, known: Mapping[int, Observation], excluded: Collection[int], policy: Policy
-) -> Trained:
-    """Bring the state's model to what it would be had it never seen the excluded hours, to the last bit.
+def refold(state: SubjectState, metric: Metric, *, known: Mapping[int, Observation], policy: Policy) -> Trained:
+    """Bring the state's model to what it would be had it never seen an hour that is excluded now, to the last bit.
 
-    `known` is the whole history of the series, by hour; the rest of it is folded again. The counters of what was judged
-    are those of that fold as well.
+    `known` is the whole history of the series, by hour. The last verdict and the counters of what was judged are those
+    of the fold as well, so what is published is outdated in any case.
     """
-    stored = state.models.get(metric.slug)
     model = SeriesModel(metric, policy, str(state.subject))
-    tally, last = fold(model, [known[hour] for hour in sorted(known) if hour not in excluded], policy)
-    if stored is not None and stored.to_bytes() == model.to_bytes():
-        return Trained(tally, is_changed=False)
-    state.models[metric.slug] = model
-    state.verdicts.pop(metric.slug, None)
-    if last is not None:
-        state.verdicts[metric.slug] = last
-    state.changed.add(metric.slug)
-    state.relearned.add(metric.slug)
-    state.is_outdated = True
-    return Trained(tally, is_changed=True)
+    tally, last = fold(model, learnable(known, metric, state.exclusions), policy)
+    is_changed = _record_of(model) != _record_of(state.models.get(metric.slug))
+    _learned(state, metric, model, last)
+    return Trained(tally, is_changed=is_changed)
+
+
+def learnable(known: Mapping[int, Observation], metric: Metric, exclusions: Exclusions) -> list[Observation]:
+    """What a model is a fold over: the known hours that are not excluded, oldest first."""
+    return [known[hour] for hour in sorted(known) if not exclusions.holds(metric.slug, hour)]
+
+
+def n_missing(state: SubjectState, metric: Metric, known: Mapping[int, Observation]) -> int:
+    """How many of the hours that the state's model has learned are not among the known ones; 0 where all are."""
+    stored = state.models.get(metric.slug)
+    return 0 if stored is None else max(stored.n_learned - _n_learnable(stored, known, state.exclusions), 0)
 
 
 def fold(model: SeriesModel, observations: Iterable[Observation], policy: Policy) -> tuple[Tally, Verdict | None]:
@@ -209,14 +211,34 @@ def _window_of_one(microseconds: int, outcome: int) -> CallWindow:
     )
 
 
-def _forgotten_before(model: SeriesModel | None, known: Mapping[int, Observation]) -> int:
+def _learned(state: SubjectState, metric: Metric, model: SeriesModel, last: Verdict | None) -> None:
+    """The state's model is this one, which has judged that last."""
+    slug = metric.slug
+    state.models.pop(slug, None)
+    state.verdicts.pop(slug, None)
+    if model.n_learned:
+        state.models[slug] = model
+    if last is not None:
+        state.verdicts[slug] = last
+    state.changed.add(slug)
+    state.relearned.add(slug)
+    state.is_outdated = True
+
+
+def _record_of(model: SeriesModel | None) -> bytes:
+    """As it is stored: a series that has learned nothing has no record."""
+    return b"" if model is None or not model.n_learned else model.to_bytes()
+
+
+def _forgotten_before(model: SeriesModel | None, known: Mapping[int, Observation], exclusions: Exclusions) -> int:
     """Where the history holds fewer rows than the model has learned, the hour after its last one; 0 elsewhere."""
-    if model is None or model.next_hour is None or _learnable(model, known) >= model.n_learned:
+    if model is None or model.next_hour is None or _n_learnable(model, known, exclusions) >= model.n_learned:
         return 0
     return model.next_hour
 
 
-def _learnable(model: SeriesModel, known: Mapping[int, Observation]) -> int:
+def _n_learnable(model: SeriesModel, known: Mapping[int, Observation], exclusions: Exclusions) -> int:
     if model.next_hour is None:
         return 0
-    return sum(1 for hour in known if hour < model.next_hour)
+    slug, end = model.metric.slug, model.next_hour
+    return sum(1 for hour in known if hour < end and not exclusions.holds(slug, hour))

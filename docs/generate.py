@@ -1,7 +1,12 @@
-"""Writes the pages that are made from code: the settings, and the emitted metrics. `make docs` runs it."""
+"""Writes the pages that are made from code: settings, emitted metrics and lines of the log. `make docs` runs it."""
 
+import ast
+import re
 import sys
 import types
+from collections import defaultdict
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, Union, get_args, get_origin
 
@@ -16,6 +21,8 @@ sys.path.insert(0, str(HERE.parent))
 from metrics import INSTRUMENTS  # noqa: E402  # needs the line above
 from settings import PREFIX, SECRETS_DIR, Settings  # noqa: E402  # as above
 
+LOGGING_ROOMS = ("api", "state", "stream")
+LOG_LEVELS = {"debug", "info", "warning", "error", "exception"}
 MADE = "<!-- Made by docs/generate.py; change the code and run `make docs`. -->\n"
 
 
@@ -55,6 +62,99 @@ reports what it does itself.
 
 | Name | Type | Labels | Meaning |
 |---|---|---|---|
+""" + "\n".join([*rows, ""])
+
+
+@dataclass(slots=True)
+class LogEvent:
+    """What is logged under one name: with which levels and fields, and in which files."""
+
+    levels: set[str] = field(default_factory=set)
+    fields: set[str] = field(default_factory=set)
+    files: set[str] = field(default_factory=set)
+
+
+def log_events() -> dict[str, LogEvent]:
+    """Every event that `log.<level>` of our processes is given, by name."""
+    found: dict[str, LogEvent] = defaultdict(LogEvent)
+    for room in LOGGING_ROOMS:
+        for path in sorted((HERE.parent / room).rglob("*.py")):
+            for name, level, fields in _logged(ast.parse(path.read_text(encoding="utf-8"))):
+                event = found[name]
+                event.levels.add(level)
+                event.fields.update(fields)
+                event.files.add(path.relative_to(HERE.parent).as_posix())
+    return dict(sorted(found.items()))
+
+
+def _logged(tree: ast.Module) -> Iterator[tuple[str, str, list[str]]]:
+    """Name, level and fields of each line that a module logs.
+
+    A function that logs a name it is given, as the waiting for a dependency does, is looked through to its callers.
+    """
+    calls = [node for node in ast.walk(tree) if isinstance(node, ast.Call)]
+    given: dict[str, tuple[str, list[str]]] = {}
+    for function in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+        parameters = {one.arg for one in function.args.args}
+        for call in (node for node in ast.walk(function) if isinstance(node, ast.Call)):
+            if (level := _level(call)) and isinstance(call.args[0], ast.Name) and call.args[0].id in parameters:
+                given[function.name] = level, _fields(call)
+    for call in calls:
+        text = call.args[0].value if call.args and isinstance(call.args[0], ast.Constant) else None
+        if not isinstance(text, str):
+            continue
+        if level := _level(call):
+            yield text, level, _fields(call)
+        elif (name := _called(call)) in given:
+            yield text, *given[name]
+
+
+def _level(call: ast.Call) -> str:
+    """The level of a line of our log, empty where the call is none."""
+    function = call.func
+    if not (isinstance(function, ast.Attribute) and isinstance(function.value, ast.Name) and call.args):
+        return ""
+    if function.value.id != "log" or function.attr not in LOG_LEVELS:
+        return ""
+    return "error" if function.attr == "exception" else function.attr
+
+
+def _fields(call: ast.Call) -> list[str]:
+    return [one.arg for one in call.keywords if one.arg is not None and one.arg != "exc_info"]
+
+
+def _called(call: ast.Call) -> str:
+    match call.func:
+        case ast.Name(id=name) | ast.Attribute(attr=name):
+            return name
+        case _:
+            return ""
+
+
+def logs_page() -> str:
+    """Every event of the log as one row of a table, with the entries of the runbook that speak of it."""
+    entries = re.split(r"^### ", (HERE / "runbook.md").read_text(encoding="utf-8"), flags=re.MULTILINE)[1:]
+    rows = []
+    for name, event in log_events().items():
+        spoken = [entry.partition("\n")[0] for entry in entries if f"`{name}`" in entry]
+        cells = (
+            f"`{name}`",
+            ", ".join(sorted(event.levels)),
+            ", ".join(f"`{one}`" for one in sorted(event.fields)),
+            ", ".join(f"`{one}`" for one in sorted(event.files)),
+            ", ".join(f"[{one}](runbook.md#{one.lower()})" for one in spoken),
+        )
+        rows.append(f"| {' | '.join(cell or '–' for cell in cells)} |")
+    return f"""{MADE}
+# Lines of the log
+
+Each process logs to stderr, as JSON lines or, with `{PREFIX}LOG_FORMAT=console`, for people. Every line has `event`,
+`level`, `logger` and `timestamp`; one that was logged while something was traced has `trace_id` and `span_id`; an error
+that was caught has `exception`. These are the events of the worker and the API, with the fields that they add. Lines
+of libraries have their own text as `event`.
+
+| Event | Level | Fields | Logged by | In the runbook |
+|---|---|---|---|---|
 """ + "\n".join([*rows, ""])
 
 
@@ -116,7 +216,7 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "metrics.md": metrics_page}
+PAGES = {"settings.md": settings_page, "metrics.md": metrics_page, "logs.md": logs_page}
 
 if __name__ == "__main__":
     for file_name, page in PAGES.items():

@@ -26,6 +26,7 @@ from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
 from state.alert_codec import dump_alerts, dump_live, load_alerts, load_live
+from state.exclusion_codec import dump_exclusions, load_exclusions
 from state.keys import SCHEMA, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import outbox_entries
 from state.series_codec import (
@@ -189,7 +190,7 @@ def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
 
 
 def alerting_fields(state: SubjectState, *, is_published: bool) -> list[bytes]:
-    """What rules know of the subject, names and values by turns; only what may differ from what is stored."""
+    """What rules and people have said of it, names and values by turns; only what may differ from what is stored."""
     flat: list[bytes] = []
     if not state.rev or state.has_alerts_stored or state.alerts:
         flat += (b"alerts", dump_alerts(state.alerts))
@@ -197,6 +198,8 @@ def alerting_fields(state: SubjectState, *, is_published: bool) -> list[bytes]:
         flat += (b"live", dump_live(state.live))
     if not state.rev or state.opinions:
         flat += (b"opinions", orjson.dumps(dict(state.opinions), option=orjson.OPT_SORT_KEYS))
+    if not state.rev or state.has_new_exclusions:
+        flat += (b"exclusions", dump_exclusions(state.exclusions))
     return flat
 
 
@@ -282,6 +285,7 @@ def _counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState:
         live=load_live(fields.get(b"live", b"")),
         judged_before=_minute(fields.get(b"judged_before")),
         opinions=orjson.loads(fields.get(b"opinions") or b"{}"),
+        exclusions=load_exclusions(fields.get(b"exclusions") or b"{}"),
     )
 
 

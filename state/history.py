@@ -8,9 +8,11 @@ from types import TracebackType
 from typing import Any, Final, Literal, Self, cast
 
 import orjson
+from msgspec.structs import astuple
 from psycopg import AsyncConnection
 from psycopg.types.json import Jsonb
 
+from detection.judged_hours import JudgedHour
 from detection.subject import Subject
 from detection.windows import CallWindow, Window
 from state.database import Database
@@ -36,10 +38,18 @@ create temporary table if not exists arrived_windows (
 ) on commit delete rows;
 create temporary table if not exists arrived_observations (
     subject text, metric text, hour timestamptz, value double precision, count bigint
+) on commit delete rows;
+create temporary table if not exists arrived_judged (
+    subject text, metric text, hour timestamptz, value double precision, count bigint,
+    estimate double precision, lower double precision, upper double precision, threshold double precision,
+    score double precision, is_exceeded boolean, is_credible boolean, coverage double precision,
+    expected_calls double precision
 ) on commit delete rows
 """
 _WINDOW_TYPES: Final = ("text", "timestamptz", "int8", "int8", "int8", "numeric", "numeric", "jsonb")
 _OBSERVATION_TYPES: Final = ("text", "text", "timestamptz", "float8", "int8")
+_JUDGED_TYPES: Final = (*_OBSERVATION_TYPES, *["float8"] * 5, "bool", "bool", "float8", "float8")
+_UNJUDGED: Final = (None,) * 9
 
 # In the order of the primary key, so that two writers of the same rows wait for each other instead of dead-locking.
 _UPSERT_WINDOWS: Final = """
@@ -53,16 +63,37 @@ where (known.calls, known.errors, known.timeouts, known.latency_us, known.latenc
     is distinct from
     (excluded.calls, excluded.errors, excluded.timeouts, excluded.latency_us, excluded.latency_us2, excluded.bins)
 """
+# The same value without a verdict is an entry that says less, and takes none away: an older version of this program
+# wrote it, or whoever sent it has only the window.
 _UPSERT_LIVE: Final = """
-insert into observations as known (subject, metric, hour, value, count, origin)
-select subject, metric, hour, value, count, 'live' from arrived_observations as arrived
+insert into observations as known (
+    subject, metric, hour, value, count, origin,
+    estimate, lower, upper, threshold, score, is_exceeded, is_credible, coverage, expected_calls
+)
+select subject, metric, hour, value, count, 'live',
+    estimate, lower, upper, threshold, score, is_exceeded, is_credible, coverage, expected_calls
+from arrived_judged as arrived
 where not exists (
     select from replaced_series as replaced
     where replaced.subject = arrived.subject and replaced.metric = arrived.metric and arrived.hour < replaced.live_from
 )
 order by subject, metric, hour
-on conflict (subject, metric, hour) do update set value = excluded.value, count = excluded.count
-where known.origin = 'live' and (known.value, known.count) is distinct from (excluded.value, excluded.count)
+on conflict (subject, metric, hour) do update set
+    value = excluded.value, count = excluded.count, estimate = excluded.estimate, lower = excluded.lower,
+    upper = excluded.upper, threshold = excluded.threshold, score = excluded.score,
+    is_exceeded = excluded.is_exceeded, is_credible = excluded.is_credible, coverage = excluded.coverage,
+    expected_calls = excluded.expected_calls
+where known.origin = 'live' and (
+    (known.value, known.count) is distinct from (excluded.value, excluded.count)
+    or excluded.threshold is not null
+    and (
+        known.estimate, known.lower, known.upper, known.threshold, known.score,
+        known.is_exceeded, known.is_credible, known.coverage, known.expected_calls
+    ) is distinct from (
+        excluded.estimate, excluded.lower, excluded.upper, excluded.threshold, excluded.score,
+        excluded.is_exceeded, excluded.is_credible, excluded.coverage, excluded.expected_calls
+    )
+)
 """
 _INSERT_TRAINING: Final = """
 insert into observations (subject, metric, hour, value, count, origin)
@@ -118,17 +149,27 @@ class History:
     ) -> None:
         await self.close()
 
-    async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
+    async def record(
+        self,
+        windows: Mapping[Subject, Mapping[int, Window]],
+        judged: Mapping[Subject, Mapping[int, Mapping[str, JudgedHour]]] | None = None,
+    ) -> None:
         """Keep these windows, by hour, and each value of them as `live`; the same again changes nothing.
 
-        A live value never takes the place of one that the model was trained with: the model learned that one. Nor does
-        one come back that was learned before its series was started over (see `replace`).
+        `judged` says, by slug, how values compared with what had been published of them. A live value never takes the
+        place of one that the model was trained with: the model learned that one. Nor does one come back that was
+        learned before its series was started over (see `replace`).
         """
         rows = [
             (str(subject), hour, window) for subject, by_hour in windows.items() for hour, window in by_hour.items()
         ]
         if not rows:
             return
+        verdicts = {
+            (str(subject), hour): by_slug
+            for subject, by_hour in (judged or {}).items()
+            for hour, by_slug in by_hour.items()
+        }
         hours = _hours(hour for _, hour, _ in rows)
         async with self.database.transaction({CALL_WINDOWS: hours, OBSERVATIONS: hours}) as connection:
             await connection.execute(_STAGING)
@@ -151,10 +192,19 @@ class History:
                     if isinstance(window, CallWindow)
                 ),
             )
-            await _copy_observations(
+            await _copy(
                 connection,
+                "copy arrived_judged from stdin (format binary)",
+                _JUDGED_TYPES,
                 (
-                    (subject, value.metric.slug, _moment(hour), float(value.value), value.count)
+                    (
+                        subject,
+                        value.metric.slug,
+                        _moment(hour),
+                        float(value.value),
+                        value.count,
+                        *_verdict(verdicts.get((subject, hour), {}).get(value.metric.slug)),
+                    )
                     for subject, hour, window in rows
                     for value in window.values()
                 ),
@@ -232,7 +282,9 @@ async def _copy_observations(connection: AsyncConnection, rows: Iterable[tuple[A
 async def _copy(
     connection: AsyncConnection,
     statement: Literal[
-        "copy arrived_windows from stdin (format binary)", "copy arrived_observations from stdin (format binary)"
+        "copy arrived_windows from stdin (format binary)",
+        "copy arrived_observations from stdin (format binary)",
+        "copy arrived_judged from stdin (format binary)",
     ],
     types: Sequence[str],
     rows: Iterable[tuple[Any, ...]],
@@ -242,6 +294,10 @@ async def _copy(
         copy.set_types(types)
         for row in rows:
             await copy.write_row(row)
+
+
+def _verdict(one: JudgedHour | None) -> tuple[float | bool | None, ...]:
+    return _UNJUDGED if one is None else astuple(one)
 
 
 def _bins(window: CallWindow) -> Jsonb:

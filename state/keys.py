@@ -11,7 +11,10 @@
     tidemark:1:alerting                            which subjects may have open alerts; a sorted set
     tidemark:1:notified                            what each target was last told of which alert, and who tells
     tidemark:1:rules                               the rules that people wrote, their revision, and changes on their way
+    tidemark:1:rate:NAME                           how often an API key with a rate was used lately
     tidemark:1:log                                 which life of a topic is read, where topics were made anew
+    tidemark:1:api-keys                            who may ask the API for what; digests, no keys
+    tidemark:1:replayed                            which dead letters were sent back to the topic that they came from
 
 No metric slug has an underscore, so no gauge of an observation event can be called like the outbox or the models; no
 part of a subject has a brace or a colon (see `detection.subject`), so no subject can reach another one's keys.
@@ -35,9 +38,16 @@ LOG: Final = f"{_ROOT}log"
 ALERTING: Final = f"{_ROOT}alerting"
 NOTIFIED: Final = f"{_ROOT}notified"
 RULES: Final = f"{_ROOT}rules"
+API_KEYS: Final = f"{_ROOT}api-keys"
+REPLAYED: Final = f"{_ROOT}replayed"
 
 # What the ACL of a reader is given.
 PATTERN: Final = f"{_ROOT}*"
+
+
+def rate_key(name: str) -> str:
+    """How often a key was used in the window that `name` ends with; gone when the window is over."""
+    return f"{_ROOT}rate:{name}"
 
 
 def subject_key(subject: Subject) -> str:

@@ -26,7 +26,9 @@ from state.keys import CLOCK, COHORTS, LOG, PROGRESS, models_key, outbox_key, se
 from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
 from state.redis_progress import decode_lives, decode_progress, encode_progress, fields_of_topic
 from state.series_codec import ANSWER_FIELDS, answer_fields
-from state.store import Announcements, Head, LogLife, Reached, is_owned
+from state.store import Announcements, Head, LearnedHour, LogLife, Reached, is_owned
+from state.survey import Survey, Tally
+from state.survey_codec import survey_commands, survey_of, tally_commands, tally_of
 
 
 class MemoryStore:
@@ -113,6 +115,9 @@ class MemoryStore:
         end = bisect_left(self._index, prefix + "\x7f") if prefix else len(self._index)
         return [Subject.parse(text) for text in self._index[start : min(end, start + limit)]]
 
+    async def count_subjects(self, *, prefix: str = "") -> int:
+        return sum(text.startswith(prefix) for text in self._index)
+
     async def answers(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, dict[str, str]]]:
         found: dict[Subject, dict[str, dict[str, str]]] = {}
         for subject in subjects:
@@ -136,14 +141,43 @@ class MemoryStore:
         stored = {subject: self._fields(subject_key(subject)).get(b"alerts") for subject in subjects}
         return {subject: decode_alerts(subject, data) for subject, data in stored.items() if data}
 
+    async def surveys(self, subjects: Sequence[Subject]) -> dict[Subject, Survey]:
+        found = {}
+        for subject in subjects:
+            slugs = slugs_of(subject, self._fields(subject_key(subject)).get(b"metrics"))
+            one = survey_of(subject, slugs, self._replies(survey_commands(subject, slugs)))
+            if one is not None:
+                found[subject] = one
+        return found
+
+    async def tallies(self, subjects: Sequence[Subject]) -> dict[Subject, Tally]:
+        found = {}
+        for subject in subjects:
+            slugs = slugs_of(subject, self._fields(subject_key(subject)).get(b"metrics"))
+            one = tally_of(self._replies(tally_commands(subject, slugs)))
+            if one is not None:
+                found[subject] = one
+        return found
+
+    def _replies(self, commands: Sequence[Sequence[str]]) -> list[list[bytes | None]]:
+        """What Redis would answer to these."""
+        return [
+            [self._fields(key).get(name.encode()) for name in names] if command == "HMGET" else [*self._fields(key)]
+            for command, key, *names in commands
+        ]
+
     async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
         series = self._fields(series_key(subject, slug))
         fields = answer_fields([series.get(name.encode()) for name in ANSWER_FIELDS])
         return fields, (await self.minutes([subject])).get(subject, {})
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
+        found = await self.learned_hours(subjects)
+        return {subject: {hour: one.window for hour, one in hours.items()} for subject, hours in found.items()}
+
+    async def learned_hours(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, LearnedHour]]:
         found = {subject: decode_outbox(subject, self._fields(outbox_key(subject))) for subject in subjects}
-        return {subject: windows for subject, windows in found.items() if windows}
+        return {subject: hours for subject, hours in found.items() if hours}
 
     async def relayed(self, hours: Mapping[Subject, Sequence[int]]) -> None:
         for subject, relayed in hours.items():

@@ -1,6 +1,6 @@
 """The outbox of a subject: what its writes have to tell others, in the same atomic step that made it so.
 
-2026-03-01T10:00:00Z                       a learned window, for the history
+2026-03-01T10:00:00Z                       a learned window and how it compared, for the history
 published                                  the revision that last published answers, for the topic `thresholds`
 alert:0000000042:0000:opened               how an alert changed, by revision and place in it, for the topic `alerts`
 history:0000000042:0000:opened             the same, for the history
@@ -13,11 +13,10 @@ from detection.errors import UnreadableStateError
 from detection.rules.alert import Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
-from detection.windows import Window
 from state.alert_codec import dump_transition, load_transition
 from state.keys import outbox_key
-from state.store import Announcements
-from state.window_codec import dump_window, hour_of, hour_text, load_window
+from state.store import Announcements, LearnedHour
+from state.window_codec import dump_learned, hour_of, hour_text, load_judged, load_window
 
 PUBLISHED: Final = b"published"
 
@@ -29,7 +28,7 @@ def outbox_entries(state: SubjectState) -> list[bytes]:
     """Names and values by turns of what the state's next write has to tell; empty when that is nothing."""
     flat: list[bytes] = []
     for hour in sorted(state.learned):
-        flat += (hour_text(hour).encode(), dump_window(state.learned[hour]))
+        flat += (hour_text(hour).encode(), dump_learned(state.learned[hour], state.judged.get(hour, {})))
     if state.changed and state.announces:
         flat += (PUBLISHED, b"%d" % (state.rev + 1))
     for at, one in enumerate(state.transitions):
@@ -41,15 +40,17 @@ def outbox_entries(state: SubjectState) -> list[bytes]:
     return flat
 
 
-def decode_outbox(subject: Subject, fields: Mapping[bytes, bytes]) -> dict[int, Window]:
+def decode_outbox(subject: Subject, fields: Mapping[bytes, bytes]) -> dict[int, LearnedHour]:
     """The learned windows by hour, oldest first; raises UnreadableStateError naming the key."""
     try:
-        windows = {
-            hour_of(text.decode()): load_window(data) for text, data in fields.items() if not _is_announcement(text)
+        hours = {
+            hour_of(text.decode()): LearnedHour(load_window(data), load_judged(data))
+            for text, data in fields.items()
+            if not _is_announcement(text)
         }
     except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableStateError(f"{outbox_key(subject)}: damaged: {error!r}") from error
-    return dict(sorted(windows.items()))
+    return dict(sorted(hours.items()))
 
 
 def decode_announcements(subject: Subject, fields: Mapping[bytes, bytes]) -> Announcements | None:
@@ -67,6 +68,11 @@ def decode_alert_history(subject: Subject, fields: Mapping[bytes, bytes]) -> dic
 def outbox_fields(hours: Iterable[int]) -> list[str]:
     """The outbox's field names of these hours."""
     return [hour_text(hour) for hour in hours]
+
+
+def is_for_history(name: bytes) -> bool:
+    """Whether this field of an outbox waits for PostgreSQL."""
+    return name != PUBLISHED and not name.startswith(_ALERT)
 
 
 def _is_announcement(name: bytes) -> bool:

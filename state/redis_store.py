@@ -6,6 +6,7 @@ after any conflict. The offsets in what it loads tell which events are in it.
 """
 
 from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from itertools import islice
 from typing import Any, Final, Self
 
 from redis.asyncio import Redis
@@ -57,7 +58,9 @@ from state.redis_pipeline import (
 )
 from state.redis_transactions import Transactions
 from state.series_codec import ANSWER_FIELDS, answer_fields
-from state.store import Announcements, Head, LogLife, Reached, is_owned
+from state.store import Announcements, Head, LearnedHour, LogLife, Reached, is_owned
+from state.survey import Survey, Tally
+from state.survey_codec import survey_commands, survey_of, tally_commands, tally_of
 from state.window_codec import hour_text
 
 # What bounds the memory of one round of writes, where a subject has more to write than usual, and how long the server
@@ -296,6 +299,11 @@ class RedisStore:
         (members,) = await self._pipeline([("ZRANGE", SUBJECTS, start, end, "BYLEX", "LIMIT", 0, limit)])
         return [Subject.parse(member.decode()) for member in members]
 
+    async def count_subjects(self, *, prefix: str = "") -> int:
+        start, end = ("-", "+") if not prefix else (f"[{prefix}", b"(" + prefix.encode() + b"\xff")
+        (count,) = await self._pipeline([("ZLEXCOUNT", SUBJECTS, start, end)])
+        return int(count)
+
     async def answers(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, dict[str, str]]]:
         found: dict[Subject, dict[str, dict[str, str]]] = {}
         slugs = await self._slugs(subjects)
@@ -335,6 +343,36 @@ class RedisStore:
         await in_parts(subjects, read)
         return found
 
+    async def surveys(self, subjects: Sequence[Subject]) -> dict[Subject, Survey]:
+        found: dict[Subject, Survey] = {}
+        slugs = await self._slugs(subjects)
+
+        async def read(part: Sequence[Subject]) -> None:
+            commands = [command for subject in part for command in survey_commands(subject, slugs[subject])]
+            replies = iter(await self._ask(commands))
+            for subject in part:
+                one = survey_of(subject, slugs[subject], list(islice(replies, 1 + len(slugs[subject]))))
+                if one is not None:
+                    found[subject] = one
+
+        await in_parts(subjects, read)
+        return found
+
+    async def tallies(self, subjects: Sequence[Subject]) -> dict[Subject, Tally]:
+        found: dict[Subject, Tally] = {}
+        slugs = await self._slugs(subjects)
+
+        async def read(part: Sequence[Subject]) -> None:
+            commands = [command for subject in part for command in tally_commands(subject, slugs[subject])]
+            replies = iter(await self._ask(commands))
+            for subject in part:
+                one = tally_of(list(islice(replies, 2 + len(slugs[subject]))))
+                if one is not None:
+                    found[subject] = one
+
+        await in_parts(subjects, read)
+        return found
+
     async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
         values, minutes = await self._glances.read(
             [("HMGET", series_key(subject, slug), *ANSWER_FIELDS), ("HGET", subject_key(subject), "minutes")]
@@ -342,14 +380,18 @@ class RedisStore:
         return answer_fields(values), {} if minutes is None else decode_minutes(subject, minutes)
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
-        found: dict[Subject, dict[int, Window]] = {}
+        found = await self.learned_hours(subjects)
+        return {subject: {hour: one.window for hour, one in hours.items()} for subject, hours in found.items()}
+
+    async def learned_hours(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, LearnedHour]]:
+        found: dict[Subject, dict[int, LearnedHour]] = {}
 
         async def read(part: Sequence[Subject]) -> None:
             replies = await self._scripts.run([_keys_first(READ_HASHES, [outbox_key(subject)]) for subject in part])
             for subject, (reply,) in zip(part, replies, strict=True):
-                windows = decode_outbox(subject, _pairs(reply))
-                if windows:
-                    found[subject] = windows
+                hours = decode_outbox(subject, _pairs(reply))
+                if hours:
+                    found[subject] = hours
 
         await in_parts(subjects, read)
         return found

@@ -70,8 +70,31 @@ _OLDER_VERDICT: Final = (
 # What `answer_fields` needs of the hash of a series, whatever its version.
 ANSWER_FIELDS: Final = tuple(name.decode() for name in (*_STORED, *_OLDER_VERDICT))
 
+# What `survey_fields` needs, which is where a series stands.
+_STANDING: Final = (
+    "schema",
+    "subject",
+    "metric",
+    "unit",
+    "operator",
+    "coverage",
+    "status",
+    "estimate",
+    "lower",
+    "upper",
+    "threshold",
+    "expected_calls",
+    "window_start",
+    "valid_until",
+    "n_learned",
+    "min_calls",
+)
+SURVEY_FIELDS: Final = (*_STANDING, "last", *(name.decode() for name in _OLDER_VERDICT))
+
 # What the hashes of older versions have and that of this one has not.
 OBSOLETE: Final = (b"model", b"window_end", *_OLDER_VERDICT, b"version")
+
+_VERDICT: Final = tuple(name.decode() for name in _OLDER_VERDICT)
 
 SERIES_SCHEMA: Final = 3
 READABLE_SERIES: Final = (1, 2, SERIES_SCHEMA)
@@ -262,6 +285,28 @@ def answer_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:
     all the others, which is the same where they are.
     """
     return None if values[0] is None else _readable(values)
+
+
+def survey_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:
+    """Those of the readable fields that say where a series stands, of the values of SURVEY_FIELDS.
+
+    As `answer_fields` has them; None where there is no such series.
+    """
+    if values[0] is None:
+        return None
+    found = [value or b"" for value in values[: len(_STANDING)]]
+    texts = b"\n".join(found).decode().split("\n")
+    if len(texts) != len(_STANDING):  # somebody has written a line feed into one
+        texts = [value.decode() for value in found]
+    fields = dict(zip(_STANDING, texts, strict=True))
+    last, *older = values[len(_STANDING) :]
+    verdict: Sequence[str]
+    if values[0] != _SCHEMA:
+        verdict = [(value or b"").decode() for value in older]
+    else:
+        verdict = _told(fields["subject"], fields["metric"], last.decode()) if last else _NOTHING_TOLD
+    fields |= zip(_VERDICT, verdict, strict=True)
+    return fields
 
 
 def readable(flat: Sequence[bytes]) -> dict[str, str]:

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 from detection.cohorts import Cohort
+from detection.judged_hours import JudgedHour
 from detection.rules.alert import Alert, Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
+from state.survey import Survey, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +50,14 @@ class LogLife:
     recreated: int = 0
     noticed: str = ""
     renewed: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class LearnedHour:
+    """A learned window on its way to the history, and by slug how it compared with what had been published of it."""
+
+    window: Window
+    judged: Mapping[str, JudgedHour]
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,8 +112,8 @@ class StateStore(Protocol):
         """Write each state whose `rev` is the stored one (0: not stored), and count its `rev` on; the others' subjects.
 
         What is written is the subject's fields, the series in `changed`, the records of those in `relearned`, and the
-        `learned` windows into the outbox; a written state is `settled`. Between two states there is no atomicity,
-        within one there is nothing else.
+        `learned` windows into the outbox, each with what is `judged` of it; a written state is `settled`. Between two
+        states there is no atomicity, within one there is nothing else.
         """
         ...
 
@@ -133,6 +143,10 @@ class StateStore(Protocol):
         """
         ...
 
+    async def count_subjects(self, *, prefix: str = "") -> int:
+        """How many there are whose text begins with `prefix`, as `subjects` would list them."""
+        ...
+
     async def answers(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, dict[str, str]]]:
         """The readable fields of every series of the subjects, by metric slug, without the models."""
         ...
@@ -145,12 +159,24 @@ class StateStore(Protocol):
         """The alerts of those of the subjects that have any, whatever their state, by their key."""
         ...
 
+    async def surveys(self, subjects: Sequence[Subject]) -> dict[Subject, Survey]:
+        """Where each of the stored subjects stands; UnreadableStateError for what cannot be read."""
+        ...
+
+    async def tallies(self, subjects: Sequence[Subject]) -> dict[Subject, Tally]:
+        """What has come of each of the stored subjects."""
+        ...
+
     async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
         """One series' readable fields, None where there is no such series, and its subject's last minutes."""
         ...
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
         """Learned windows, by hour, that the history is not yet known to have."""
+        ...
+
+    async def learned_hours(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, LearnedHour]]:
+        """As `outbox`, with how the windows compared with what had been published of them."""
         ...
 
     async def relayed(self, hours: Mapping[Subject, Sequence[int]]) -> None:

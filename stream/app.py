@@ -24,6 +24,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 
 import logs
 import metrics
+import tracing
 from detection.errors import DependencyError, TidemarkError
 from detection.hours import SECOND_MS
 from detection.live import LivePolicy
@@ -31,6 +32,7 @@ from settings import Settings
 from state.alert_history import AlertHistory
 from state.alert_rows import AlertChanges
 from state.alerting import RedisAlerting
+from state.coverage import Coverage
 from state.history import History
 from state.open_alerts import OpenAlerts
 from state.redis_notified import RedisNotified
@@ -41,6 +43,7 @@ from stream import dead_letters, restart, tasks
 from stream.announcing import Announcer, Message
 from stream.buffer import CALLS, OBSERVATIONS
 from stream.cohorts import CohortRefresh
+from stream.coverage import CoverageRefresh
 from stream.current_rules import CurrentRules
 from stream.dead_letters import DeadLetter
 from stream.health import Health
@@ -51,6 +54,7 @@ from stream.pipeline import Pipeline
 from stream.placement import Placement
 from stream.progress import GivenUpError
 from stream.relay import HistoryRelay
+from stream.trails import Trails
 from stream.transport import BatchConsumer, BatchTransport, Committed, Fetched, PassThrough
 from stream.tuning import spare_the_collector, take_turns
 from stream.watched import WatchedStore
@@ -122,6 +126,7 @@ def create_app(settings: Settings) -> faust.App:
     async def look(offsets: Mapping[Place, int]) -> dict[Place, Peeked]:
         return await peek(settings.kafka_brokers, offsets, within_seconds=_PEEK_SECONDS)
 
+    trails = Trails(tracing.connect(settings, "worker"))
     worker = Worker(
         pipeline,
         store,
@@ -132,6 +137,7 @@ def create_app(settings: Settings) -> faust.App:
         acknowledge=lambda event: event.ack(),
         misplace=lambda: _consumer(app).misplace(),
         prepare=rules.read,
+        trails=trails,
         flush_events=settings.flush_events,
         dead_letter_share=settings.dead_letter_share,
     )
@@ -155,11 +161,24 @@ def create_app(settings: Settings) -> faust.App:
         store, instruments, coverage=settings.coverage, every_seconds=settings.cohort_seconds, wall_ms=_wall_ms
     )
     tasks.add_cohorts(app, cohorts, settings)
+
+    async def clock_ms() -> int:
+        return _wall_ms() if settings.clock == "wall" else await store.clock()
+
+    coverage = CoverageRefresh(
+        Coverage(history.database),
+        store,
+        instruments,
+        every_seconds=settings.cohort_seconds,
+        clock_ms=clock_ms,
+        wall_ms=_wall_ms,
+    )
+    tasks.add_coverage(app, coverage, settings)
     watched = WatchedStore(store, OpenAlerts(store, alerting), rules, _wall_ms)
     notifier = tasks.add_notifier(app, watched, RedisNotified(store.client), instruments, settings)
     tasks.add_archive(app, history.database, store, instruments, settings)
-    _add_rebalancing(app, worker, settings)
-    app.closing = (notifier.aclose, store.aclose, history.close)
+    _add_rebalancing(app, worker, trails, settings)
+    app.closing = (notifier.aclose, store.aclose, history.close, partial(asyncio.to_thread, trails.close))
     return app
 
 
@@ -225,7 +244,8 @@ def _add_agent(app: faust.App, worker: Worker, name: str, settings: Settings) ->
         async for event in stream.noack().events():
             tp = event.message.tp
             fetched: Fetched = event.value
-            batch = Batch(tp.topic, tp.partition, fetched.records, event, end=app.consumer.highwater(tp))
+            end = app.consumer.highwater(tp)
+            batch = Batch(tp.topic, tp.partition, fetched.records, event, end=end, read_ns=fetched.read_ns)
             try:
                 await worker.absorb(batch, is_current=partial(_is_current, app, event))
             except Exception as error:
@@ -236,7 +256,7 @@ def _add_agent(app: faust.App, worker: Worker, name: str, settings: Settings) ->
                 raise
 
 
-def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None:
+def _add_rebalancing(app: faust.App, worker: Worker, trails: Trails, settings: Settings) -> None:
     searches: set[asyncio.Task[None]] = set()
 
     async def place(committed: Committed) -> dict[Place, int] | None:
@@ -279,6 +299,7 @@ def _add_rebalancing(app: faust.App, worker: Worker, settings: Settings) -> None
     @app.on_partitions_assigned.connect  # type: ignore[arg-type]  # see above
     async def assigned(_app: Any, *partitions: Any, **_: Any) -> None:
         _consumer(app).place = place
+        _consumer(app).committed = trails.committed
         if not _ours(*partitions):
             worker.rest()
 

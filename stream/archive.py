@@ -22,10 +22,10 @@ from detection.errors import DependencyError
 from detection.hours import HOUR_MS
 from metrics import Instruments
 from state.archive import Archive, Archived, Arrived, Horizon, Prepared
+from state.sources import source_of
 from state.store import StateStore
 from stream.buffer import OBSERVATIONS
 from stream.decoding import Record, decode_observations
-from stream.sources import source_of
 
 log = structlog.get_logger()
 

@@ -25,6 +25,7 @@ from detection.rules.watch import WithoutRules
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
 from detection.windows import size
+from state.sources import source_of
 from state.store import StateStore
 from stream.aggregation import Calls, aggregate, aggregate_observations
 from stream.buffer import Buffer, Flushed, Step
@@ -34,8 +35,8 @@ from stream.decoding import ObservedAt, Record, decode_calls, decode_observation
 from stream.judging import Judging
 from stream.parts import each_part
 from stream.silence import Silence
-from stream.sources import source_of
 from stream.states import States
+from tracing import span
 
 log = structlog.get_logger()
 
@@ -123,7 +124,8 @@ class Pipeline:
         """Take a batch of call records; how many records were taken and how many refused. Nothing is written yet."""
         source = self.source(topic, partition)
         records = self._unseen(source, records)
-        columns, rejected = decode_calls(records, future_ms=self._future_ms)
+        with span("decode", records=len(records)):
+            columns, rejected = decode_calls(records, future_ms=self._future_ms)
         buffer = self._buffer
         buffer.dead_letters += [of_rejected(topic, partition, one) for one in rejected]
         buffer.flushed.events[topic, "dead"] += len(rejected)
@@ -141,7 +143,8 @@ class Pipeline:
         """As `absorb_calls`, for observation records."""
         source = self.source(topic, partition)
         records = self._unseen(source, records)
-        observed, rejected = decode_observations(records, future_ms=self._future_ms)
+        with span("decode", records=len(records)):
+            observed, rejected = decode_observations(records, future_ms=self._future_ms)
         buffer = self._buffer
         buffer.dead_letters += [of_rejected(topic, partition, one) for one in rejected]
         buffer.flushed.events[topic, "dead"] += len(rejected)
@@ -201,7 +204,8 @@ class Pipeline:
         flushed = buffer.flushed
         flushed.crowded = 0
         if buffer.dead_letters:
-            await self._send_dead_letters(buffer.dead_letters)
+            with span("dead-letters", letters=len(buffer.dead_letters)):
+                await self._send_dead_letters(buffer.dead_letters)
             buffer.dead_letters = []
         calls = self._calls(buffer)
         observed = buffer.observed
@@ -245,9 +249,11 @@ class Pipeline:
             return set()
         states = await self._states.take(subjects)
         # In a thread, so that heartbeats and batches go on meanwhile.
-        counted = await asyncio.to_thread(self._count, calls, observed, states)
+        with span("aggregate", calls=len(calls.offset), observations=len(observed)):
+            counted = await asyncio.to_thread(self._count, calls, observed, states)
         if counted.letters:
-            await self._send_dead_letters(counted.letters)
+            with span("dead-letters", letters=len(counted.letters)):
+                await self._send_dead_letters(counted.letters)
         arrived = list(counted.arrivals.items())
         refused = await self._states.confirm([state for one, state in states.items() if one not in counted.arrivals])
         in_passing = _CLOSED_IN_PASSING
@@ -263,7 +269,8 @@ class Pipeline:
             self._put_off(due, passing)
             refused.update(await self._states.close(passing, clock_ms))
             judged = [(step.state, arrivals) for step, (_, arrivals) in zip(steps, part, strict=True)]
-            await asyncio.to_thread(self._judging.judge, judged, latest_ms=self._latest_ms())
+            with span("judge", subjects=len(judged)):
+                await asyncio.to_thread(self._judging.judge, judged, latest_ms=self._latest_ms())
             for step in steps:
                 step.count_closed()
                 flushed.expect(step)

@@ -6,6 +6,7 @@ PostgreSQL may be away: the outbox keeps what it has not taken, and here only th
 from collections.abc import Mapping, Sequence
 from typing import Protocol
 
+from detection.judged_hours import JudgedHour
 from detection.rules.alert import Transition
 from detection.subject import Subject
 from detection.windows import Window
@@ -16,8 +17,12 @@ from stream.outboxes import Outboxes
 class HistorySink(Protocol):
     """Where learned windows are kept for good; writing the same window again changes nothing."""
 
-    async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> object:
-        """Keep these windows, by hour; raises DependencyError when it cannot."""
+    async def record(
+        self,
+        windows: Mapping[Subject, Mapping[int, Window]],
+        judged: Mapping[Subject, Mapping[int, Mapping[str, JudgedHour]]],
+    ) -> object:
+        """Keep these windows, by hour, and how they compared, by slug; raises DependencyError when it cannot."""
         ...
 
 
@@ -50,9 +55,12 @@ class HistoryRelay(Outboxes):
         return len(transitions)
 
     async def _carry_windows(self, subjects: Sequence[Subject]) -> int:
-        windows = {subject: hours for subject, hours in (await self._store.outbox(subjects)).items() if hours}
-        if not windows:
+        learned = await self._store.learned_hours(subjects)
+        if not learned:
             return 0
-        await self._history.record(windows)
-        await self._store.relayed({subject: list(hours) for subject, hours in windows.items()})
-        return sum(map(len, windows.values()))
+        await self._history.record(
+            {subject: {hour: one.window for hour, one in hours.items()} for subject, hours in learned.items()},
+            {subject: {hour: one.judged for hour, one in hours.items()} for subject, hours in learned.items()},
+        )
+        await self._store.relayed({subject: list(hours) for subject, hours in learned.items()})
+        return sum(map(len, learned.values()))

@@ -11,6 +11,7 @@ from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from state.store import StateStore
+from tracing import span
 
 _PAGE = 1000
 
@@ -38,19 +39,23 @@ class States:
                 missing.append(subject)
             else:
                 taken[subject] = state
-        for at in range(0, len(missing), _PAGE):
-            taken.update(await self._store.load_counts(missing[at : at + _PAGE]))
-        await self._verify(missing)
+        with span("load", subjects=len(subjects), missing=len(missing)):
+            for at in range(0, len(missing), _PAGE):
+                taken.update(await self._store.load_counts(missing[at : at + _PAGE]))
+            await self._verify(missing)
         return taken
 
     async def close(self, states: Sequence[SubjectState], clock_ms: int) -> set[Subject]:
         """Learn and publish what is due of these; the subjects that somebody else has written meanwhile."""
-        bare = [state for state in states if not state.has_models]
-        refused = set(await self._store.load_models(bare)) if bare else set()
-        await self._verify(bare)
-        whole = [state for state in states if state.subject not in refused] if refused else states
-        # In a thread, so that heartbeats and batches go on; the compiled core lets the interpreter go meanwhile.
-        await asyncio.to_thread(self._close, whole, clock_ms)
+        if not states:
+            return set()
+        with span("close", subjects=len(states)):
+            bare = [state for state in states if not state.has_models]
+            refused = set(await self._store.load_models(bare)) if bare else set()
+            await self._verify(bare)
+            whole = [state for state in states if state.subject not in refused] if refused else states
+            # In a thread, so that heartbeats and batches go on; the compiled core lets the interpreter go meanwhile.
+            await asyncio.to_thread(self._close, whole, clock_ms)
         return refused
 
     def _close(self, states: Sequence[SubjectState], clock_ms: int) -> None:
@@ -61,7 +66,8 @@ class States:
 
     async def save(self, states: Sequence[SubjectState]) -> set[Subject]:
         """Write them, and keep those that were written; the subjects that somebody else was ahead of."""
-        refused = set(await self._store.save(states))
+        with span("write", subjects=len(states)):
+            refused = set(await self._store.save(states))
         for state in states:
             if state.subject not in refused:
                 state.shed()

@@ -29,6 +29,7 @@ from stream.archive import ArchiveReader
 from stream.buffer import OBSERVATIONS
 from stream.channels.targets import load_targets, only_lines
 from stream.cohorts import CohortRefresh
+from stream.coverage import CoverageRefresh
 from stream.current_rules import CurrentRules
 from stream.health import Health
 from stream.liveness import Liveness, StalledError
@@ -143,6 +144,16 @@ def add_cohorts(app: faust.App, cohorts: CohortRefresh, settings: Settings) -> N
         while not app.should_stop:
             await app.sleep(min(settings.cohort_seconds, _COHORT_LOOK_SECONDS))
             await cohorts.refresh()
+
+
+def add_coverage(app: faust.App, coverage: CoverageRefresh, settings: Settings) -> None:
+    """Sum up how often thresholds held, as often as the cohorts are looked at; apart, because it takes its time."""
+
+    @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
+    async def refresh_coverage() -> None:
+        while not app.should_stop:
+            await app.sleep(min(settings.cohort_seconds, _COHORT_LOOK_SECONDS))
+            await coverage.refresh()
 
 
 def add_archive(

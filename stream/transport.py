@@ -13,6 +13,7 @@ Traps of faust-streaming 0.15 that this module works around:
   fetch and by the only coroutine that fetches: no record can come from a position that was not decided.
 """
 
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -33,6 +34,8 @@ class Fetched:
 
     records: list[Any]
     placing: int
+    # When the poll brought them, by the wall clock.
+    read_ns: int = 0
 
 
 # How long a consumer that does not know where to read waits before it asks again.
@@ -44,6 +47,8 @@ class BatchConsumer(driver.Consumer):
 
     # Where to read, given what is committed of the assigned partitions; None when that will never be known.
     place: Callable[[Committed], Awaitable[Offsets | None]] | None = None
+    # Told of offsets that Kafka has taken, and when it was given them, in ns since the epoch.
+    committed: Callable[[Offsets, int], None] | None = None
     placing = 0
     _is_placed = False
     _seeks = 0
@@ -90,6 +95,7 @@ class BatchConsumer(driver.Consumer):
             if not self._is_placed:
                 return
         records, active_or_none = await self._wait_next_records(timeout)
+        read_ns = time.time_ns()
         active = active_or_none or ()
         generation = self.app.consumer_generation_id
         if not records or self.should_stop:
@@ -106,13 +112,13 @@ class BatchConsumer(driver.Consumer):
                 return
             if fetched and (tp in active or tp in self._buffered_partitions):
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
-                yield tp, self._batch(tp, fetched)
+                yield tp, self._batch(tp, fetched, read_ns)
 
     def _is_flowing(self, generation: int) -> bool:
         """Whether, since the fetch, no rebalance has begun or ended."""
         return bool(self.flow_active and self.app.consumer_generation_id == generation)
 
-    def _batch(self, tp: TP, fetched: list[Any]) -> Message:
+    def _batch(self, tp: TP, fetched: list[Any], read_ns: int) -> Message:
         last = fetched[-1]
         return ConsumerMessage(
             tp.topic,
@@ -122,13 +128,20 @@ class BatchConsumer(driver.Consumer):
             last.timestamp_type,
             None,
             None,
-            Fetched(fetched, self.placing),  # type: ignore[arg-type]  # many records are the point
+            Fetched(fetched, self.placing, read_ns),  # type: ignore[arg-type]  # many records are the point
             None,
             None,
             None,
             tp,
             generation_id=self.app.consumer_generation_id,
         )
+
+    async def _commit(self, offsets: Mapping[TP, int]) -> bool:
+        started_ns = time.time_ns()
+        is_done = await super()._commit(offsets)
+        if is_done and self.committed is not None:
+            self.committed({(tp.topic, tp.partition): offset for tp, offset in offsets.items()}, started_ns)
+        return is_done
 
     def _new_offset(self, tp: TP) -> int | None:
         acknowledged = self._acked[tp]

@@ -30,6 +30,8 @@ from stream.pipeline import Pipeline
 from stream.placement import Placement
 from stream.progress import GivenUpError, LostWritesError, Progress, reached_after
 from stream.relay import HistoryRelay
+from stream.trails import Trails
+from tracing import span
 
 log = structlog.get_logger()
 
@@ -40,13 +42,14 @@ _JUDGED_RECORDS = 10_000
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """Records of one partition as one poll fetched them; `end` is the partition's end offset at that time."""
+    """Records of one partition as one poll fetched them, at `read_ns`; `end` is the partition's end offset then."""
 
     topic: str
     partition: int
     records: Sequence[Any]
     handle: Any
     end: int
+    read_ns: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +80,7 @@ class Worker:
         acknowledge: Callable[[Any], None],
         misplace: Callable[[], None],
         prepare: Callable[[], Awaitable[None]] | None = None,
+        trails: Trails | None = None,
         flush_events: int,
         dead_letter_share: float,
     ) -> None:
@@ -89,6 +93,7 @@ class Worker:
         self._acknowledge = acknowledge
         self._misplace = misplace
         self._prepare = prepare
+        self._trails = Trails() if trails is None else trails
         self._flush_events = flush_events
         self._dead_letter_share = dead_letter_share
         self._progress = Progress(store)
@@ -171,6 +176,7 @@ class Worker:
         self._progress.begin({})
         self._next = {}
         self._pipeline.forget()
+        self._trails.forget()
         self._pipeline.release(sorted(self._partitions))
 
     async def absorb(self, batch: Batch, *, is_current: Callable[[], bool]) -> None:
@@ -191,7 +197,10 @@ class Worker:
         self._next[place] = records[-1].offset + 1
         self.absorbed_batches += 1
         take = self._pipeline.absorb_observations if topic == OBSERVATIONS else self._pipeline.absorb_calls
-        taken, refused = take(topic, partition, records, _Taken(batch.handle, place, reached_after(records[-1])))
+        with self._trails.batch(batch) as trail:
+            taken, refused = take(topic, partition, records, _Taken(batch.handle, place, reached_after(records[-1])))
+            if trail is not None:
+                trail.set({"tidemark.taken": taken, "tidemark.dead": refused})
         self._instruments.consumer_lag.labels(topic, partition).set(max(batch.end - records[-1].offset - 1, 0))
         self._judge(taken, refused)
         if self.in_memory >= self._flush_events:
@@ -228,16 +237,18 @@ class Worker:
         async with self._writing:
             started = time.perf_counter()
             try:
-                flushed = await self._write()
-                await self._advance(flushed)
+                with self._trails.write():
+                    flushed = await self._write()
+                    await self._advance(flushed)
+                    for taken in flushed.handles:
+                        self._acknowledge(taken.handle)
+                    self._trails.written(flushed, {taken.place: taken.reached.offset for taken in flushed.handles})
             except LostWritesError as error:
                 self._lose(error)
                 return
             except GivenUpError as error:
                 log.warning("flush.given_up", reason=str(error))
                 return
-            for taken in flushed.handles:
-                self._acknowledge(taken.handle)
         self._relay.add(flushed.learned)
         self._announcer.add(flushed.news)
         if flushed.handles:
@@ -252,6 +263,8 @@ class Worker:
                 before_sleep=_say_what_is_away("flush.postponed"),
             ):
                 with attempt:
+                    if attempt.retry_state.attempt_number > 1:
+                        self._trails.try_again()
                     self._progress.start_flush()
                     # The pipeline takes them out of its buffer, and puts them back when it could not write.
                     self._written_events = self._pipeline.buffered
@@ -273,7 +286,7 @@ class Worker:
             wait=wait_random_exponential(multiplier=0.1, max=5),
             before_sleep=_say_what_is_away("progress.postponed"),
         ):
-            with attempt:
+            with attempt, span("progress", sources=len(reached)):
                 await self._progress.advance(reached)
 
     def _lose(self, error: LostWritesError) -> None:
@@ -306,6 +319,7 @@ class Worker:
         if not self._is_placed or self._is_abandoned:
             return
         async with self._writing:
+            started_ns = time.time_ns()
             self._progress.start_flush()
             try:
                 closed = await self._pipeline.tick(self._places())
@@ -313,6 +327,7 @@ class Worker:
                 self._announcer.add(closed.news)
                 self._instruments.windows_learned.inc(closed.learned_windows)
                 self._instruments.windows_closed.inc(closed.closed_windows)
+                self._trails.ticked(started_ns, closed)
             except DependencyError as error:
                 log.warning("tick.postponed", dependency=error.dependency, reason=error.reason)
             except LostWritesError as error:
@@ -348,6 +363,9 @@ class Worker:
             self._assignment += 1
             self._doubt()
             self._partitions.difference_update(partitions)
+            for topic, partition in partitions:
+                # Whoever reads it now says how far behind it is.
+                self._instruments.consumer_lag.remove(topic, str(partition))
 
     def rest(self) -> None:
         """Nothing is assigned to this worker, so nothing has to be decided."""

@@ -1,6 +1,6 @@
 """The API over stores in memory: everything but the servers is what production runs."""
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 
@@ -9,15 +9,22 @@ from fastapi import FastAPI
 
 from api.app import create_app
 from api.connections import Connections
+from api.event_log import CALLS
+from api.log_extents import Extent
 from detection.errors import DependencyError
 from detection.hours import HOUR_MS, parse_ms
+from detection.judged_hours import JudgedHour
 from detection.subject import Subject
 from detection.windows import Window
 from settings import Settings
 from state.alert_history import AlertHistory
 from state.alerting import MemoryAlerting
+from state.api_keys import MemoryApiKeys
+from state.coverage import Coverage
 from state.database import Database
+from state.dead_letters import TOPIC, Letter
 from state.history import Row
+from state.judged_hours import JudgedHours
 from state.memory_rules import MemoryRules
 from state.memory_store import MemoryStore
 from state.rule_store import RuleChange
@@ -49,7 +56,11 @@ class MemoryHistory:
         self.live_from[subject, metric_slug] = live_from_hour
         await self.add_training(subject, metric_slug, rows)
 
-    async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
+    async def record(
+        self,
+        windows: Mapping[Subject, Mapping[int, Window]],
+        judged: Mapping[Subject, Mapping[int, Mapping[str, JudgedHour]]] | None = None,
+    ) -> None:
         for subject, by_hour in windows.items():
             for hour, window in by_hour.items():
                 for value in window.values():
@@ -67,11 +78,21 @@ class MemoryLog:
 
     def __init__(self) -> None:
         self.events: list[tuple[str, bytes, bytes]] = []
+        self.letters: list[Letter] = []
         self.is_away = False
 
     async def append(self, topic: str, events: Sequence[tuple[bytes, bytes]]) -> None:
         await self.ping()
         self.events += [(topic, key, value) for key, value in events]
+
+    async def extents(self, topics: Collection[str]) -> dict[str, dict[int, Extent]]:
+        await self.ping()
+        known = {CALLS: len(self.events), TOPIC: len(self.letters)}
+        return {topic: {0: Extent(0, known[topic])} for topic in topics if topic in known}
+
+    async def dead_letters(self, limit: int) -> list[Letter]:
+        await self.ping()
+        return self.letters[::-1][:limit]
 
     async def ping(self) -> None:
         if self.is_away:
@@ -113,6 +134,7 @@ class MemoryApi:
     hints: MemoryAlerting = field(default_factory=MemoryAlerting)
     rules: MemoryRules = field(default_factory=MemoryRules)
     rule_audit: MemoryRuleAudit = field(default_factory=MemoryRuleAudit)
+    keys: MemoryApiKeys = field(default_factory=MemoryApiKeys)
     now_ms: int = NOW_MS
     app: FastAPI = field(init=False)
     client: httpx.AsyncClient = field(init=False)
@@ -137,6 +159,9 @@ class MemoryApi:
             self.rules,
             self.rule_audit,
             AlertHistory(nowhere),
+            api_keys=self.keys,
+            judged_hours=JudgedHours(nowhere),
+            coverage=Coverage(nowhere),
             wall_ms=lambda: self.now_ms,
         )
 

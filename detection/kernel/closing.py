@@ -54,8 +54,8 @@ def close_many(
 ) -> None:
     """Close series i: its observations are `starts[i]` to `starts[i + 1]`, of which the first `settled[i]` are settled.
 
-    Observation t is of hour `hours[t]`, in slot `slots[t]` of the week. Row i learns the settled ones. Answer i and
-    told i are about hour `targets[i]`; a target of -1 asks for none. Verdict i is on the last observation.
+    Observation t is of hour `hours[t]`, in slot `slots[t]` of the week; verdict t is on it. Row i learns the settled
+    ones. Answer i and told i are about hour `targets[i]`; a target of -1 asks for none.
     """
     copies = np.empty_like(rows[:2])
     numbers = np.zeros(3 + len(_SIZES))
@@ -64,12 +64,12 @@ def close_many(
         first, last = starts[i], starts[i + 1]
         middle = first + settled[i]
         for t in range(first, middle):
-            _close(rows[i], setup, hours[t], slots[t], values[t], counts[t], outlooks[0], verdicts[i])
+            _close(rows[i], setup, hours[t], slots[t], values[t], counts[t], outlooks[0], verdicts[t])
         if targets[i] < 0:
             continue
         copies[0] = rows[i]
         for t in range(middle, last):
-            _close(copies[0], setup, hours[t], slots[t], values[t], counts[t], outlooks[0], verdicts[i])
+            _close(copies[0], setup, hours[t], slots[t], values[t], counts[t], outlooks[0], verdicts[t])
         row = copies[0]
         is_known = row.n_observed + row.n_before > 0
         ahead = targets[i] - row.next_hour if is_known else 0

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from detection.backtest import backtest
 from detection.catalogue import Metric
-from detection.estimate import Scored
+from detection.estimate import Scored, Verdict
 from detection.hours import HOUR_MS, iso_hour
 from detection.policy import Policy
 from detection.rows import Observation
@@ -40,22 +40,34 @@ def rehearse(
 
     The hours must ascend. An alert that nothing resolved is `open`.
     """
-    meant = [rule for rule in rules if rule.is_enabled and rule.selects_subject(subject)]
-    meant = [rule for rule in meant if rule.selects_metric(metric.slug)]
-    verdicts = [
-        of_verdict(subject, metric, one.verdict)
-        for one in (backtest(metric, observations, policy) if any(rule.is_learned for rule in meant) else ())
-        if isinstance(one.verdict, Scored)
-    ]
+    meant = _meant(rules, subject, metric)
+    judged = backtest(metric, observations, policy) if any(rule.is_learned for rule in meant) else ()
+    verdicts = [one.verdict for one in judged]
     found: list[Alert] = []
     for rule in meant:
-        points = (
-            [beyond_floor(rule, point) for point in verdicts]
-            if rule.is_learned
-            else [_of_hour(rule, subject, metric, one) for one in observations]
-        )
-        found += [one for one in _opened(rule, subject, metric, points) if (one.opened_ms or 0) > from_hour * HOUR_MS]
+        if rule.is_learned:
+            found += alerts_of([rule], subject, metric, verdicts)
+        else:
+            found += _opened(rule, subject, metric, (_of_hour(rule, subject, metric, one) for one in observations))
+    found = [one for one in found if (one.opened_ms or 0) > from_hour * HOUR_MS]
     return Rehearsed(sum(one.hour >= from_hour for one in observations), tuple(found))
+
+
+def alerts_of(rules: Iterable[Rule], subject: Subject, metric: Metric, verdicts: Iterable[Verdict]) -> list[Alert]:
+    """The alerts that learned boundaries would have opened over the verdicts on a series' hours, which must ascend."""
+    points = [of_verdict(subject, metric, verdict) for verdict in verdicts if isinstance(verdict, Scored)]
+    return [
+        alert
+        for rule in _meant(rules, subject, metric)
+        if rule.is_learned
+        for alert in _opened(rule, subject, metric, (beyond_floor(rule, point) for point in points))
+    ]
+
+
+def _meant(rules: Iterable[Rule], subject: Subject, metric: Metric) -> list[Rule]:
+    return [
+        rule for rule in rules if rule.is_enabled and rule.selects_subject(subject) and rule.selects_metric(metric.slug)
+    ]
 
 
 def _opened(rule: Rule, subject: Subject, metric: Metric, points: Iterable[Judged]) -> list[Alert]:

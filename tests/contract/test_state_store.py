@@ -11,6 +11,7 @@ from detection.catalogue import ERROR_RATE
 from detection.challengers.selection import Selection
 from detection.errors import UnreadableStateError
 from detection.estimate import Scored
+from detection.exclusions import NOTHING_EXCLUDED, Exclusion, Exclusions
 from detection.rules.alert import Transition
 from detection.series_model import SeriesModel
 from detection.subject import Subject
@@ -330,6 +331,39 @@ async def test_what_was_published_is_announced_once_for_all_writes_before_the_te
     assert (await store.announcements([B1]))[B1].published == b"2", "it was published again after it was told"
     await store.announced({B1: second})
     assert await store.announcements([B1, Subject.biller("B2")]) == {}
+
+
+async def test_exclusions_are_kept_with_their_subject_and_written_only_when_they_are_others(store: Store) -> None:
+    state = biller(hours=60)
+    exclusions = Exclusions(
+        [
+            Exclusion(from_hour=FIRST_HOUR + 70, before_hour=FIRST_HOUR + 74, reason="outage", by="kim", at_ms=7),
+            Exclusion(from_hour=FIRST_HOUR + 90, before_hour=FIRST_HOUR + 91, slug="error-rate", calendar="c", uid="1"),
+        ]
+    )
+    await store.save([state])
+    stored = await load_one(store, B1)
+    assert stored.exclusions == NOTHING_EXCLUDED
+    stored.exclusions, stored.has_new_exclusions = exclusions, True
+    assert await store.save([stored]) == []
+    assert not stored.has_new_exclusions
+    counts = (await store.load_counts([B1]))[B1]
+    assert counts.exclusions == (await load_one(store, B1)).exclusions == exclusions
+    await set_field(store, subject_key(B1), "exclusions", b"{}")
+    counts.accepted += 1
+    assert await store.save([counts]) == []
+    assert (await load_one(store, B1)).exclusions == NOTHING_EXCLUDED, "it was written although it was no other"
+    await drop_field(store, subject_key(B1), "exclusions")
+    assert (await load_one(store, B1)).exclusions == NOTHING_EXCLUDED, "an older version has no such field"
+
+
+@pytest.mark.parametrize("damaged", [b"[]", b"{", b'{"a":{"from":"2026"}}', b'{"a":7}'])
+async def test_damaged_exclusions_are_refused_with_the_key(store: Store, damaged: bytes) -> None:
+    await store.save([biller(hours=3)])
+    await set_field(store, subject_key(B1), "exclusions", damaged)
+    for load in (store.load, store.load_counts):
+        with pytest.raises(UnreadableStateError, match="damaged"):
+            await load([B1])
 
 
 async def test_an_alert_is_kept_with_its_subject_and_what_became_of_it_in_the_outbox(store: Store) -> None:

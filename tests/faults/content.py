@@ -25,7 +25,8 @@ LEFT_OUT = BOOKKEEPING
 
 _HISTORY = {
     "call_windows": "select subject, hour, calls, errors, timeouts, latency_us, latency_us2, bins from call_windows",
-    "observations": "select subject, metric, hour, value, count, origin from observations",
+    "observations": "select subject, metric, hour, value, count, origin, estimate, lower, upper, threshold, score,"
+    " is_exceeded, is_credible, coverage, expected_calls from observations",
     "replaced_series": "select subject, metric, live_from from replaced_series",
 }
 _KEY_COLUMNS = {"call_windows": 2, "observations": 3, "replaced_series": 2}

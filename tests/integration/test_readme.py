@@ -108,6 +108,8 @@ def test_a_back_test_of_the_readme_writes_what_it_names(command: str, tmp_path: 
     assert named
     drawn = {path.name for path in (tmp_path / "plots").iterdir()}
     assert drawn == {"index.html", *(f"{name}.svg" for name in named)}
+    report = (tmp_path / "report.html").read_text(encoding="utf-8")
+    assert all(f">{name}</h3>" in report for name in named)
 
 
 @pytest.mark.parametrize("metric", ["1", "2", "3"])
@@ -120,7 +122,7 @@ def test_a_biller_that_the_readme_names_has_a_ready_threshold_for_every_metric(r
 
 def test_every_command_in_the_readme_exists() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    named = set(re.findall(r"^\| `tidemark (\w+)", text, re.MULTILINE))
+    named = set(re.findall(r"^\| `tidemark ([\w-]+)", text, re.MULTILINE))
     assert named == _SUBCOMMANDS.keys()
 
 

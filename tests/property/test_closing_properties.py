@@ -16,6 +16,7 @@ from detection.challengers.selection import Selection
 from detection.closing import Closings, close
 from detection.errors import UnreadableStateError
 from detection.estimate import Estimate, Forecast, Scored, Threshold, Verdict, WarmingUp
+from detection.exclusions import Exclusion, Exclusions
 from detection.hours import HOUR_MS, MINUTE_MS
 from detection.kernel.row import ANSWER, ROW, TOLD
 from detection.models import Models
@@ -145,7 +146,7 @@ def live(subjects: Iterable[tuple[Callable[[], SubjectState], list[Step]]], poli
             moved.append(alone.state.publish(clock_ms, policy) or has_learned)
         assert close([together.state for _, together, *_ in present], clock_ms, policy) == moved
         for alone, together, *_ in present:
-            for name in ("changed", "relearned", "learned", "points"):
+            for name in ("changed", "relearned", "learned", "judged", "points"):
                 assert getattr(together.state, name) == getattr(alone.state, name)
             closings += len(together.state.closings)
             alone.write()
@@ -171,6 +172,42 @@ def test_closed_in_company_or_alone_leads_to_the_same_bytes(
 ) -> None:
     live(
         [(biller(number, kind, policy_at), steps) for number, (kind, steps) in enumerate(company)],
+        POLICIES[policy_at],
+    )
+
+
+EXCLUDED = st.lists(
+    st.builds(
+        lambda begin, hours, slug: Exclusion(from_hour=begin, before_hour=begin + hours, slug=slug),
+        st.integers(FIRST_HOUR - 4, FIRST_HOUR + 12),
+        st.sampled_from([1, 1, 3, 200]),
+        st.sampled_from([None, *(metric.slug for metric in BILLER_METRICS)]),
+    ),
+    min_size=1,
+    max_size=4,
+)
+
+
+def excluding(born: Callable[[], SubjectState], exclusions: list[Exclusion]) -> Callable[[], SubjectState]:
+    def state() -> SubjectState:
+        one = born()
+        one.exclusions = Exclusions(exclusions)
+        return one
+
+    return state
+
+
+@settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(st.lists(st.tuples(lives(), EXCLUDED | st.just([])), min_size=1, max_size=3), st.integers(0, len(POLICIES) - 1))
+@example([((6, STEADY), [Exclusion(from_hour=FIRST_HOUR + 1, before_hour=FIRST_HOUR + 3)]), ((5, STEADY), [])], 0)
+def test_excluded_hours_are_left_out_in_company_as_they_are_alone(
+    company: list[tuple[tuple[int, list[Step]], list[Exclusion]]], policy_at: int
+) -> None:
+    live(
+        [
+            (excluding(biller(number, kind, policy_at), exclusions), steps)
+            for number, ((kind, steps), exclusions) in enumerate(company)
+        ],
         POLICIES[policy_at],
     )
 

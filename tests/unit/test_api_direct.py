@@ -17,6 +17,7 @@ async def test_parameters_of_the_path_arrive_by_their_names() -> None:
         return Response(f"{first} and {second}")
 
     app = FastAPI()
+    app.state.admit = None
     app.include_router(router)
     assert await answer_of(app, "/one/two") == "one and two"
     named = {parameter["name"] for parameter in app.openapi()["paths"]["/{firstPart}/{second}"]["get"]["parameters"]}

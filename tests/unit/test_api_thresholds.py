@@ -138,29 +138,3 @@ async def test_a_page_that_is_known_is_not_sent_again() -> None:
     assert (again.status_code, again.content) == (304, b"")
     assert again.headers["etag"] == etag
     assert changed.status_code == 200
-
-
-async def test_the_page_shows_thresholds_and_escapes_what_it_shows() -> None:
-    async with memory_api() as api:
-        empty = await api.client.get("/")
-        await populate(api)
-        page = await api.client.get("/")
-    assert "No call has been learned yet" in empty.text
-    assert "biller:B3" in page.text
-    assert "<th scope" in page.text
-    assert "http://" not in page.text
-    assert "https://" not in page.text
-    assert "default-src 'none'" in page.headers["content-security-policy"]
-
-
-async def test_the_page_calls_normal_only_what_can_be_judged() -> None:
-    async with memory_api() as api:
-        await live(api, Subject.biller("B1"), 60)
-        ready = (await api.client.get("/")).text
-        await live(api, Subject.biller("B2"), 3)
-        mixed = (await api.client.get("/")).text
-        api.now_ms += 5 * HOUR_MS
-        stale = (await api.client.get("/")).text
-    assert [page.count("<td class='flag'>normal</td>") for page in (ready, mixed, stale)] == [3, 3, 0]
-    assert [page.count("<td class='flag'>learning</td>") for page in (ready, mixed, stale)] == [0, 3, 0]
-    assert [page.count("<td class='flag'>no data</td>") for page in (ready, mixed, stale)] == [0, 0, 6]

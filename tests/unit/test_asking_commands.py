@@ -15,8 +15,9 @@ import typer
 from typer.testing import CliRunner
 
 from api.openapi import PREDICTION
-from cli.backtest import backtest, read_series
+from cli.backtest import backtest
 from cli.predict import ask, path_of, predict
+from cli.recorded import read_history
 from cli.trace import score_of
 from detection.backtest import backtest as fold
 from detection.catalogue import AVERAGE_RESPONSE_TIME
@@ -83,7 +84,9 @@ def test_the_summary_for_people_has_a_line_for_each_metric(tmp_path: Path) -> No
 
 
 def test_the_recorded_hours_can_be_read() -> None:
-    series = read_series(EXAMPLES / "hourly.csv.gz")
+    history = read_history(EXAMPLES / "hourly.csv.gz")
+    series = history.series
+    assert history.rows == 69_549
     assert len(series) == 80
     assert sum(len(recorded.observations) for recorded in series.values()) == 69_549
     assert len(series["cloud-app1-03"].labelled) == 163
@@ -143,14 +146,14 @@ def test_without_an_output_only_the_summary_is_said(tmp_path: Path) -> None:
 def test_a_bad_row_is_named_and_nothing_is_written(tmp_path: Path, line: str, row: int, field: str) -> None:
     text = f"series,timestamp,value,count,metric\nB1,{iso_hour(START)},1,,\n{line}\n"
     with pytest.raises(InvalidRowError) as refused:
-        read_series(written(tmp_path, text))
+        read_history(written(tmp_path, text))
     assert (refused.value.row, refused.value.field) == (row, field)
 
 
 @pytest.mark.parametrize("text", ["", "series,value\n", "series,timestamp,value\n"])
 def test_a_file_without_rows_or_columns_is_refused(tmp_path: Path, text: str) -> None:
     with pytest.raises(InputError):
-        read_series(written(tmp_path, text))
+        read_history(written(tmp_path, text))
 
 
 def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
@@ -158,7 +161,7 @@ def test_a_damaged_file_is_refused(tmp_path: Path) -> None:
     file = written(tmp_path, text, "hours.csv.gz")
     file.write_bytes(file.read_bytes()[:-40])
     with pytest.raises(InputError):
-        read_series(file)
+        read_history(file)
 
 
 class Answering(BaseHTTPRequestHandler):

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from cli import replay
-from cli.main import app, ending
+from cli.main import _SUBCOMMANDS, app, ending
 from detection import errors
 from detection.errors import TidemarkError
 
@@ -70,7 +70,7 @@ finally:
     assert loaded.stdout.splitlines()[-1] == "loaded []"
 
 
-@pytest.mark.parametrize("name", ["up", "worker", "api", "replay", "simulate", "predict", "inspect", "backtest"])
+@pytest.mark.parametrize("name", list(_SUBCOMMANDS))
 def test_every_command_is_found_and_explains_itself(name: str) -> None:
     run = CliRunner().invoke(app, [name, "--help"])
     assert run.exit_code == 0

@@ -6,6 +6,8 @@ import pytest
 from prometheus_client import CollectorRegistry, generate_latest
 
 from metrics import INSTRUMENTS, Instrument, Instruments, instruments
+from state.memory_store import MemoryStore
+from tests.unit.test_progress import PLACE, POLICY, Log, Run
 
 
 def test_every_entry_of_the_catalogue_is_registered_with_its_name_type_and_help() -> None:
@@ -37,3 +39,13 @@ def test_names_follow_the_conventions_of_prometheus(item: Instrument) -> None:
     assert bool(item.buckets) == (item.kind == "histogram")
     assert item.help.endswith(".")
     assert item.comment.endswith(".")
+
+
+async def test_a_partition_that_is_read_elsewhere_is_no_longer_said_to_lag_here() -> None:
+    run = Run(Log(10), MemoryStore(POLICY))
+    await run.begin()
+    await run.read(0, 4)
+    assert run.counted("tidemark_consumer_lag_records", topic="calls", partition="0") == 6
+    await run.worker.release([PLACE], within_seconds=5)
+    labels = {"topic": "calls", "partition": "0"}
+    assert run.registry.get_sample_value("tidemark_consumer_lag_records", labels) is None

@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 import pytest
 
 from detection.errors import DependencyError
+from detection.judged_hours import JudgedHour
 from detection.policy import Policy
 from detection.rules.alert import Transition
 from detection.subject import Subject
@@ -35,10 +36,15 @@ class Kept:
 
     def __init__(self) -> None:
         self.windows: dict[tuple[Subject, int], Window] = {}
+        self.judged: dict[tuple[Subject, int], Mapping[str, JudgedHour]] = {}
         self.is_away = False
         self.meanwhile: list[tuple[MemoryStore, HistoryRelay, int]] = []
 
-    async def record(self, windows: Mapping[Subject, Mapping[int, Window]]) -> None:
+    async def record(
+        self,
+        windows: Mapping[Subject, Mapping[int, Window]],
+        judged: Mapping[Subject, Mapping[int, Mapping[str, JudgedHour]]],
+    ) -> None:
         if self.is_away:
             raise DependencyError("postgres", "away")
         for store, relay, hour in self.meanwhile:
@@ -47,6 +53,7 @@ class Kept:
         for subject, hours in windows.items():
             for hour, window in hours.items():
                 self.windows[subject, hour] = window
+                self.judged[subject, hour] = judged[subject][hour]
 
 
 async def learn(store: MemoryStore, relay: HistoryRelay, hour: int) -> None:

@@ -7,12 +7,13 @@ from detection.catalogue import AVERAGE_RESPONSE_TIME, ERROR_RATE, TIMEOUT_ERROR
 from detection.errors import InvalidRowError
 from detection.estimate import Scored
 from detection.events import MAX_GAUGE, MAX_LATENCY_MS, CallEvent
+from detection.exclusions import NOTHING_EXCLUDED, Exclusion, Exclusions
 from detection.policy import Policy
 from detection.rows import Observation, Row, checked_row, checked_value
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import SubjectState
-from detection.training import Sifted, first_open, fold, rows_of_calls, sift, train, unlearn
+from detection.training import Sifted, first_open, fold, n_missing, refold, rows_of_calls, sift, train
 from detection.windows import CallWindow
 
 POLICY = Policy()
@@ -226,32 +227,79 @@ def test_a_rate_above_100_percent_is_refused() -> None:
         checked_row(1, timestamp="2026-03-02T12:10:00Z", value=100.5, count=None, metric=ERROR_RATE)
 
 
-def test_unlearning_hours_gives_the_very_state_that_never_saw_them() -> None:
+def excluding(*hours: int, slug: str | None = None) -> Exclusions:
+    return Exclusions(Exclusion(from_hour=hour, before_hour=hour + 1, slug=slug) for hour in hours)
+
+
+def test_folding_without_excluded_hours_gives_the_very_state_that_never_saw_them() -> None:
     some = rows(300)
-    excluded = {START + at for at in (100, 101, 102, 250)}
+    hours = [START + at for at in (100, 101, 102, 250)]
     state = trained(some)
-    never = trained([row for row in some if row.hour not in excluded])
+    never = trained([row for row in some if row.hour not in hours])
     assert state.models[METRIC.slug].to_bytes() != never.models[METRIC.slug].to_bytes()
-    result = unlearn(state, METRIC, known=known_of(some), excluded=excluded, policy=POLICY)
+    state.exclusions = excluding(*hours)
+    result = refold(state, METRIC, known=known_of(some), policy=POLICY)
     assert result.is_changed
     assert state.models[METRIC.slug].to_bytes() == never.models[METRIC.slug].to_bytes()
     assert state.verdicts == never.verdicts
     assert METRIC.slug in state.changed
 
 
-def test_unlearning_what_was_never_seen_changes_nothing() -> None:
+def test_folding_again_with_what_was_excluded_gives_the_state_from_before() -> None:
+    some = rows(300)
+    state, before = trained(some), trained(some)
+    for exclusions in (excluding(START + 100, START + 299), NOTHING_EXCLUDED):
+        state.exclusions = exclusions
+        assert refold(state, METRIC, known=known_of(some), policy=POLICY).is_changed
+    assert state.models[METRIC.slug].to_bytes() == before.models[METRIC.slug].to_bytes()
+    assert state.verdicts == before.verdicts
+
+
+def test_excluding_what_was_never_seen_changes_no_model() -> None:
     some = rows(60)
     state = trained(some)
     before = state.models[METRIC.slug].to_bytes()
-    state.changed.clear()
-    assert not unlearn(state, METRIC, known=known_of(some), excluded={START - 5}, policy=POLICY).is_changed
+    state.exclusions = Exclusions([*excluding(START - 5), *excluding(START + 5, slug=ERROR_RATE.slug)])
+    assert not refold(state, METRIC, known=known_of(some), policy=POLICY).is_changed
     assert state.models[METRIC.slug].to_bytes() == before
-    assert not state.changed
 
 
-def test_unlearning_everything_leaves_a_series_of_which_nothing_is_known() -> None:
+def test_excluding_everything_leaves_a_series_of_which_nothing_is_known() -> None:
     some = rows(60)
     state = trained(some)
-    unlearn(state, METRIC, known=known_of(some), excluded={row.hour for row in some}, policy=POLICY)
-    assert state.models[METRIC.slug].to_bytes() == SeriesModel(METRIC, POLICY, str(state.subject)).to_bytes()
+    state.exclusions = Exclusions([Exclusion(from_hour=START, before_hour=START + 60)])
+    assert refold(state, METRIC, known=known_of(some), policy=POLICY).is_changed
+    assert METRIC.slug not in state.models
+    assert state.models.record(METRIC.slug) == b""
     assert METRIC.slug not in state.verdicts
+
+
+def test_training_learns_no_excluded_hour_and_sees_that_nothing_of_the_others_is_missing() -> None:
+    some = rows(300)
+    hours = [START + at for at in (100, 101, 102, 250)]
+    state, never = SubjectState(Subject.biller("B1")), trained([row for row in some if row.hour not in hours])
+    state.exclusions = excluding(*hours)
+    trained(some[:200], state=state)
+    found = sift(
+        [*some[190:], Row(999, START - 9, 5.0, 1)],
+        known=known_of(some[:200]),
+        model=state.models[METRIC.slug],
+        open_from=START + 1000,
+        closed_before=START + 2000,
+        exclusions=state.exclusions,
+    )
+    assert (len(found.accepted), len(found.duplicates), found.rejected) == (101, 10, [])
+    trained(some[200:], known_of(some[:200]), state)
+    assert state.models[METRIC.slug].to_bytes() == never.models[METRIC.slug].to_bytes()
+    assert n_missing(state, METRIC, known_of(some)) == 0
+
+
+def test_what_was_learned_and_is_not_known_any_more_is_missing() -> None:
+    some = rows(300)
+    state = trained(some)
+    state.exclusions = excluding(START)
+    assert n_missing(trained(some), METRIC, known_of(some[24:])) == 24
+    assert n_missing(state, METRIC, known_of(some)) == 1, (
+        "that it was learned although it is excluded is a contradiction"
+    )
+    assert n_missing(state, ERROR_RATE, NOTHING) == 0
