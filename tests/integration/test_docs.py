@@ -29,6 +29,7 @@ SHELLS = ("sh", "bash")
 EXECUTED_ELSEWHERE = {"redis.md": "tests/integration/test_redis_cli.py"}
 # Lines that cannot end, or need what no test machine has: the line as it is printed, and why.
 NOT_EXECUTED = {
+    "make run": "goes on until Ctrl-C; tests/integration/test_up.py and test_readme.py start what it starts",
     "tidemark simulate --live --hours 48 --labels incidents.json": "goes on until Ctrl-C",
 }
 BILLERS = ("B1", "probe-01", "probe-02")
@@ -175,6 +176,7 @@ def test_a_printed_block_runs(documented: Documented, block: Block) -> None:
         text = block.text
         for printed, shorter in SHORTER.items():
             text = text.replace(printed, shorter)
+        text = text.replace("http://127.0.0.1:8000", documented.url)
         run = subprocess.run(
             [sys.executable, "-c", text],
             cwd=documented.folder,
