@@ -55,7 +55,6 @@ EXPOSE 8000
 HEALTHCHECK --interval=10s --timeout=5s --start-period=30s \
     CMD ["python", "-c", "import urllib.request; urllib.request.urlopen('http://127.0.0.1:8000/healthz', timeout=4)"]
 
-# TIDEMARK_HTTP_HOST stays on the loopback: the API authenticates nobody yet, so whoever opens it to others must say so
-# with TIDEMARK_INSECURE.
+# TIDEMARK_HTTP_HOST stays on the loopback: whoever opens it to others says so with TIDEMARK_AUTH (or TIDEMARK_INSECURE).
 ENTRYPOINT ["tidemark"]
 CMD ["api"]

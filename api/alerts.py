@@ -35,6 +35,8 @@ _PAUSE_SECONDS = 0.05
 _TAKEN_ON = {"id": openapi.ALERT["id"], "by": "kim"}
 _OPINION = {"id": openapi.ALERT["id"], "opinion": "false"}
 _SEVERITIES = ("critical", "warning", "info")
+# What the next points need, and nobody else.
+_WORKINGS = frozenset({"recent", "n_clear", "told", "again", "last_hour", "before"})
 
 _RESPONSES = openapi.responses(OpenAlert, openapi.ALERT, 404, 409, 422, 503)
 
@@ -153,7 +155,7 @@ def listed(alert: Alert, *, false_alerts: int | None = None) -> dict[str, Any]:
         "metric": alert.slug,
         "rule": alert.rule,
         "line": alert.line,
-        **{name: fields[name] for name in fields if name not in {"recent", "n_clear", "told", "again"}},
+        **{name: fields[name] for name in fields if name not in _WORKINGS},
     }
     if false_alerts is not None:
         answer |= {"false_alerts": false_alerts, "bar": bar(false_alerts)}

@@ -32,6 +32,7 @@ _KEYS_SECONDS: Final = 5.0
 # A key that is not known may have been made just now; who guesses must not keep Redis busy.
 _KEYS_AGAIN_SECONDS: Final = 1.0
 _KEYS_WITHOUT_REDIS_SECONDS: Final = 300.0
+_KEYS_TIMEOUT_SECONDS: Final = 1.0
 
 # Asymmetric alone: who may check a token cannot make one. RFC 8725, section 3.1, wants them named.
 _ALGORITHMS: Final = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "EdDSA")
@@ -86,7 +87,13 @@ class Gate:
     async def _limit(self, found: Caller) -> None:
         if found.per_second is None or self._limiter is None:
             return
-        if not await self._limiter.hit(RateLimitItemPerSecond(found.per_second), found.id):
+        try:
+            is_in = await self._limiter.hit(RateLimitItemPerSecond(found.per_second), found.id)
+        except DependencyError as error:
+            # Who is known goes on while Redis is away: events need Kafka alone.
+            log.warning("rate.not_counted", reason=error.reason)
+            return
+        if not is_in:
             raise RefusedError(TOO_MANY_REQUESTS, f"more than {found.per_second} requests in a second")
 
 
@@ -99,6 +106,7 @@ class _Known:
         self._read_at = float("-inf")
         self._asked_at = float("-inf")
         self._reading = asyncio.Lock()
+        self._away: DependencyError | None = None
 
     async def all(self, seconds: float) -> Mapping[str, ApiKey]:
         if time.monotonic() - self._asked_at > seconds:
@@ -106,18 +114,24 @@ class _Known:
             async with self._reading:
                 if time.monotonic() - self._asked_at > seconds:
                     await self._read()
+        if self._away is not None:
+            raise self._away
         return self._found
 
     async def _read(self) -> None:
         try:
-            self._found = await self._keys.all()
-        except DependencyError:
+            async with asyncio.timeout(_KEYS_TIMEOUT_SECONDS):
+                self._found = await self._keys.all()
+        except (DependencyError, TimeoutError) as error:
+            log.warning("keys.not_read", reason=str(error) or type(error).__name__)
             if time.monotonic() - self._read_at > _KEYS_WITHOUT_REDIS_SECONDS:
-                raise
-            log.warning("keys.not_read")
+                self._found = {}
+                self._away = DependencyError("redis", "the API keys cannot be read")
         else:
-            self._read_at = time.monotonic()
-        self._asked_at = time.monotonic()
+            self._read_at, self._away = time.monotonic(), None
+        finally:
+            # Whatever came of it: nobody asks again at once, and nobody waits for more than one attempt.
+            self._asked_at = time.monotonic()
 
 
 def _caller(key: ApiKey) -> Caller:
@@ -175,11 +189,13 @@ class OidcTokens:
 
     async def _signer(self, kid: str) -> jwt.PyJWK | None:
         now = time.monotonic()
-        is_unknown = kid not in self._signers and now - self._asked_at > _SIGNERS_AGAIN_SECONDS
-        if is_unknown or now - self._read_at > _SIGNERS_SECONDS:
+        is_old = kid not in self._signers or now - self._read_at > _SIGNERS_SECONDS
+        if is_old and now - self._asked_at > _SIGNERS_AGAIN_SECONDS:
             async with self._reading:
                 if self._asked_at < now:
                     await self._read()
+        if not self._signers:
+            raise DependencyError("identity provider", "its signing keys cannot be read")
         return self._signers.get(kid)
 
     async def _read(self) -> None:
@@ -188,9 +204,7 @@ class OidcTokens:
             found = jwt.PyJWKSet.from_dict(await self._json(about["jwks_uri"]))
         except (httpx.HTTPError, ValueError, KeyError, TypeError, jwt.PyJWTError) as error:
             self._asked_at = time.monotonic()
-            if not self._signers:
-                raise DependencyError("identity provider", f"{type(error).__name__}: {error}") from error
-            log.warning("signers.not_read", reason=type(error).__name__)
+            log.warning("signers.not_read", reason=f"{type(error).__name__}: {error}")
             return
         self._signers = {one.key_id: one for one in found.keys if one.key_id}
         self._read_at = self._asked_at = time.monotonic()

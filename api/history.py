@@ -13,6 +13,7 @@ from api.connections import Connections, connections
 from api.history_schemas import HISTORY, SPARKLINES, HistoryPage, SparklinesAnswer
 from api.problems import INVALID_REQUEST, UNKNOWN_SUBJECT, Fault, RefusedError
 from api.subjects import series_of, slug_of
+from detection.events import NEWEST_MS, OLDEST_MS
 from detection.exclusions import NOTHING_EXCLUDED, Exclusions
 from detection.hours import HOUR_MS, SECOND_MS, iso
 from detection.rows import is_plausible_ms
@@ -128,7 +129,8 @@ def _shown(point: Point, *, is_excluded: bool) -> dict[str, Any]:
 
 
 def _ms(moment: datetime | None) -> int | None:
-    return None if moment is None else round(moment.timestamp() * SECOND_MS)
+    """No event is older or younger than these bounds, which every calendar can write out."""
+    return None if moment is None else min(max(round(moment.timestamp() * SECOND_MS), OLDEST_MS), NEWEST_MS)
 
 
 def _read_cursor(cursor: str) -> int | None:

@@ -132,7 +132,7 @@ async def _after_sample(parts: Connections, subject: Subject, metric: Metric, sa
     state = (await parts.store.load([subject])).get(subject) or SubjectState(subject)
     model = state.model(metric, policy).copy()
     for hour, window in state.closed_windows():
-        for value in window.values():
+        for value in state.learnable(hour, window):
             if value.metric.slug == metric.slug and (model.next_hour is None or hour >= model.next_hour):
                 model.learn(hour, value.value, value.count, policy)
     earliest = model.next_hour if model.next_hour is not None else 0

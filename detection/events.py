@@ -77,9 +77,18 @@ decode_call = _CALL.decode
 
 
 def decode_calls(payload: bytes) -> list[CallEvent]:
-    """The calls of one message, a single one or `{"calls": [...]}`; InvalidEventError names what is wrong."""
+    """The calls of one message, a single one or `{"calls": [...]}`; InvalidEventError names what is wrong.
+
+    What can be read as a single call is one, whatever else it has: a poll of nothing but single calls is read as such,
+    and one message must mean the same in every company.
+    """
     try:
-        return _BATCH.decode(payload).calls if _BEGINS_BATCH.match(payload) else [_CALL.decode(payload)]
+        return [_CALL.decode(payload)]
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        if not _BEGINS_BATCH.match(payload):
+            raise InvalidEventError(str(error)) from error
+    try:
+        return _BATCH.decode(payload).calls
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidEventError(str(error)) from error
 

@@ -12,10 +12,13 @@ from collections.abc import Mapping, Sequence
 from typing import Final, Literal, Protocol, get_args
 
 import msgspec
+import structlog
 
-from detection.errors import InputError, UnreadableStateError
+from detection.errors import InputError
 from detection.rules.glob import matcher
 from detection.subject import Subject
+
+log = structlog.get_logger()
 
 Scope = Literal["read", "ingest", "train", "admin"]
 SCOPES: Final[tuple[Scope, ...]] = get_args(Scope)
@@ -57,7 +60,7 @@ class ApiKeys(Protocol):
     """The keys that are known; DependencyError while nobody can say."""
 
     async def all(self) -> dict[str, ApiKey]:
-        """Every key by its id; UnreadableStateError for one that nobody can have kept."""
+        """Every key by its id."""
         ...
 
     async def keep(self, key: ApiKey) -> None:
@@ -150,11 +153,11 @@ def encode_key(key: ApiKey) -> bytes:
 
 
 def decode_keys(fields: Mapping[bytes, bytes]) -> dict[str, ApiKey]:
-    """The keys of a hash; raises UnreadableStateError that names the field."""
+    """The keys of a hash, without those that this version cannot read: one must not keep all the others out."""
     found: dict[str, ApiKey] = {}
     for name, text in fields.items():
         try:
             found[name.decode()] = msgspec.json.decode(text, type=ApiKey)
         except (msgspec.MsgspecError, UnicodeDecodeError) as error:
-            raise UnreadableStateError(f"the API key {name!r} cannot be read: {error}") from error
+            log.warning("key.unreadable", id=name.decode(errors="replace"), reason=str(error))
     return found

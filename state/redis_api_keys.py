@@ -45,8 +45,8 @@ class RateCounts(Storage):
 
     async def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         name = rate_key(key)
-        # Set to live before it is counted: a count that stayed for good would lock its key out.
-        made, count = await run_pipeline(self._client, [("SET", name, 0, "EX", expiry, "NX"), ("INCRBY", name, amount)])
+        # A count that stayed for good would lock its key out: whoever counts next gives it an end, if it has none.
+        count, made = await run_pipeline(self._client, [("INCRBY", name, amount), ("EXPIRE", name, expiry, "NX")])
         with redis_errors():
             for one in (made, count):
                 if isinstance(one, Exception):

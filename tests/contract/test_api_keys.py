@@ -9,7 +9,7 @@ from limits import RateLimitItemPerMinute, RateLimitItemPerSecond
 from limits.aio.strategies import FixedWindowRateLimiter
 from redis.asyncio import Redis
 
-from detection.errors import DependencyError, UnreadableStateError
+from detection.errors import DependencyError
 from state.api_keys import ApiKeys, MemoryApiKeys, new_key
 from state.keys import API_KEYS
 from state.redis_api_keys import RateCounts, RedisApiKeys
@@ -68,10 +68,17 @@ async def test_the_key_itself_is_nowhere_in_redis(client: Redis) -> None:
 
 
 @servers
-async def test_a_damaged_key_is_named(client: Redis) -> None:
+async def test_a_key_that_cannot_be_read_keeps_no_other_one_out(client: Redis) -> None:
+    await RedisApiKeys(client).keep(KIM)
     await client.hset(API_KEYS, "abc", "{}")
-    with pytest.raises(UnreadableStateError, match="abc"):
-        await RedisApiKeys(client).all()
+    assert await RedisApiKeys(client).all() == {KIM.id: KIM}
+
+
+@servers
+async def test_a_count_without_an_end_gets_one(client: Redis) -> None:
+    await client.set("tidemark:1:rate:kim", 7)
+    assert await RateCounts(client).incr("kim", 60) == 8
+    assert 0 < await client.ttl("tidemark:1:rate:kim") <= 60
 
 
 @servers

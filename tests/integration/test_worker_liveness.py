@@ -19,7 +19,7 @@ from tests.worker import WorkerProcess, eventually, hashes
 
 __all__ = ["environment", "redis", "settings", "stack"]
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 # A fetch that is never answered, after two batches, in the first life of the process only.
 HANGING = """

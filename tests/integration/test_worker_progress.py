@@ -17,6 +17,8 @@ from state import keys
 from tests.integration.test_worker import as_stored, folded
 from tests.worker import BOOKKEEPING, CALLS, ROOT, WorkerProcess, eventually, hashes, unsettled
 
+pytestmark = pytest.mark.faults
+
 CALLS_EACH = 1500
 
 

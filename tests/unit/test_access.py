@@ -8,9 +8,11 @@ from dataclasses import dataclass
 from itertools import product
 from pathlib import Path
 from statistics import median
+from types import SimpleNamespace
 from typing import Any
 
 import httpx
+import orjson
 import pytest
 from fastapi.routing import APIRoute, iter_route_contexts
 
@@ -19,6 +21,7 @@ from api.app import create_app
 from detection.errors import InputError
 from settings import Settings
 from state.api_keys import SCOPES, ApiKey, decode_keys, encode_key, key_of, new_key
+from stream.decoding import decode_calls
 from tests.memory_api import NOW_MS, MemoryApi, memory_api
 
 PAGE = (Path(__file__).parents[2] / "docs" / "access.md").read_text(encoding="utf-8")
@@ -154,6 +157,22 @@ async def test_lists_leave_out_the_subjects_of_others() -> None:
             assert all((subject in lines) == (subject in listed) for subject in ("biller:own-1", "biller:foreign-1"))
             seen.append(listed)
     assert seen == [{"biller:own-1", "biller:foreign-1"}, {"biller:own-1"}]
+
+
+@pytest.mark.parametrize("others", [[], [{"calls": []}], [{"nothing": 1}]], ids=["alone", "batch", "refused"])
+async def test_what_comes_with_a_call_cannot_be_other_billers_calls(others: list[dict[str, object]]) -> None:
+    one = {"biller_id": OWN, "timestamp": NOW_MS, "latency_ms": 1, "outcome": "ok"}
+    smuggled = {"calls": [one | {"biller_id": FOREIGN}]} | one
+    async with guarded() as api:
+        headers = await made(api, "ingest", subjects=("biller:own-*",))
+        assert (await api.client.post("/events/calls", json=smuggled, headers=headers)).status_code == 202
+        ((_, _, sent),) = api.log.events
+    records = [
+        SimpleNamespace(offset=at, timestamp=NOW_MS, value=value)
+        for at, value in enumerate([sent, *map(orjson.dumps, others)])
+    ]
+    columns, _ = decode_calls(records, future_ms=60_000)
+    assert columns.biller_ids == [OWN]
 
 
 async def test_a_query_that_names_a_foreign_subject_as_well_is_refused() -> None:

@@ -16,6 +16,7 @@ SERIES = {"subject": "biller:B1", "metric": "error-rate"}
     [
         ("/history", SERIES),
         ("/history/sparklines", SERIES),
+        ("/history", SERIES | {"from": "0001-01-01T00:00:00+14:00", "to": "9999-12-31T23:59:59-14:00"}),
         ("/coverage", {}),
         ("/coverage", {"subject": "biller:B1"}),
         ("/coverage/cohorts", {}),
