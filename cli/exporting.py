@@ -34,7 +34,8 @@ async def export_state(
     redis = RedisExport(store.client)
     writer = Writer()
     # The progress first: everything before it is then in what is read after it.
-    header = Header(log_id, iso(wall_ms), progress=await store.progress(), shared=await redis.shared())
+    progress_of_all = await store.progress()
+    header = Header(log_id, iso(wall_ms), bool(globs), progress_of_all, await redis.shared())
     count = 0
     prefix = _beginning(globs)
     with written(path) as file, progress(max(await redis.count(), 1)) as shown:

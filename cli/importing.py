@@ -9,6 +9,12 @@ is if need be: workers read again from there, subjects that are further leave ou
 and the imported ones take what they miss. A worker compares the last record that was read with what its topic has there
 (`stream.placement`), so a Kafka whose topics are others stops it. Of such a Kafka, `is_other_log` forgets offsets and
 progress: its topics are read from their beginning.
+
+Where only some subjects are imported, the file's progress says nothing of the others. A topic of which Redis knows no
+progress is then read from its beginning too: the imported subjects leave out what they have, all others take theirs.
+
+Offsets mean something only under the name they were kept under, which is the log's and the topic's life. So the lives
+come with any import, and a file of another log, or of other lives than Redis has, is refused.
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
@@ -24,16 +30,20 @@ from detection.errors import ConflictError, InputError, OperatorError
 from detection.hours import iso
 from detection.policy import Policy
 from state.alerting import RedisAlerting
-from state.export import OWN, Exported, Header, Parts, Reader
+from state.export import OWN, Exported, Fields, Header, Parts, Reader
 from state.redis_export import RedisExport, Restore
+from state.redis_progress import decode_lives
 from state.redis_store import RedisStore
-from state.store import Head
+from state.store import Head, Reached
 
 _AT_ONCE: Final = 250
 
 # What a state says of the topics and of nothing else.
 _OFFSETS: Final = b"offsets"
 _REV: Final = b"rev"
+
+# The lives of the topics, among what belongs to no subject.
+_LOG: Final = "log"
 
 
 @dataclass(slots=True)
@@ -73,6 +83,7 @@ async def import_state(
     path: Path,
     *,
     policy: Policy,
+    log_id: str,
     globs: Collection[str],
     is_replacing: bool,
     is_other_log: bool,
@@ -82,18 +93,19 @@ async def import_state(
 ) -> Imported:
     """Write the subjects of the file that fit, and what belongs to all of them.
 
-    InputError that names the line where the file is damaged, of another version, or behind what is stored: nothing was
-    written then. ConflictError where somebody wrote a subject meanwhile, OperatorError where what was read back is
-    another: what was written before stays, and the same import can be run again.
+    `log_id` is the log that workers read. InputError that names the line where the file is damaged, of another version,
+    of another log or another life of a topic, or behind what is stored: nothing was written then. ConflictError where
+    somebody wrote a subject meanwhile, OperatorError where what was read back is another: what was written before
+    stays, and the same import can be run again.
     """
-    work = _Import(store, RedisExport(store.client), is_replacing, is_other_log, Imported(is_dry))
+    work = _Import(store, RedisExport(store.client), log_id, is_replacing, is_other_log, Imported(is_dry))
     with progress({"checked": None}) as shown:
         count = await work.check(path, policy, globs, shown)
     if is_dry:
         return work.done
     with read(path) as lines, progress({"written": max(count, 1)}) as shown:
         reader = Reader(lines)
-        await work.write_shared(reader.header, is_whole=not globs)
+        await work.write_shared(reader.header, is_whole=not (globs or reader.header.is_partial))
         for some in _parts(one for one in reader.subjects() if fits(one.subject, globs)):
             await work.write(some, wall_ms)
             shown.advance("written", len(some))
@@ -104,6 +116,7 @@ async def import_state(
 class _Import:
     store: RedisStore
     redis: RedisExport
+    log_id: str
     is_replacing: bool
     is_other_log: bool
     done: Imported
@@ -113,7 +126,10 @@ class _Import:
         count = newer = 0
         first = ""
         with read(path) as lines:
-            for some in _parts(Reader(lines).subjects()):
+            reader = Reader(lines)
+            if not self.is_other_log:
+                await self._check_log(reader.header)
+            for some in _parts(reader.subjects()):
                 wanted = [one for one in some if fits(one.subject, globs)]
                 for one in wanted:
                     one.state(policy)
@@ -132,6 +148,24 @@ class _Import:
             raise InputError(f"{first}{more}. Nothing was written; --replace writes the older state over them")
         return count
 
+    async def _check_log(self, header: Header) -> None:
+        """InputError where workers would keep the offsets of the file's topics under another name than the file."""
+        otherwise = "Nothing was written; --other-logs forgets how far the topics were read"
+        if header.log_id != self.log_id:
+            raise InputError(
+                f"line 1: the file is of the log {header.log_id!r}, TIDEMARK_KAFKA_LOG_ID is {self.log_id!r}. "
+                f"{otherwise}"
+            )
+        stored, known = await self.store.log_lives(), await self.store.progress()
+        lives = decode_lives(header.shared.get(_LOG, {}))
+        for topic in sorted(_topics(lives, header.progress) & _topics(stored, known)):
+            ours, theirs = (one[topic].life if topic in one else 0 for one in (stored, lives))
+            if ours != theirs:
+                raise InputError(
+                    f"line 1: the file is of life {theirs} of the topic {topic}, Redis has life {ours} of it. "
+                    f"{otherwise}"
+                )
+
     async def write_shared(self, header: Header, *, is_whole: bool) -> None:
         """What belongs to no subject, before the first of them: a worker that starts too early then reads too much."""
         stored = await self.redis.shared()
@@ -139,6 +173,8 @@ class _Import:
             if name == "clock":
                 await self.store.advance_clock(int(fields[b"ms"]))
                 self.done.shared.append(name)
+            elif name == _LOG:
+                await self._write_lives(fields, stored.get(name, {}))
             elif name not in stored and _is_wanted(name, is_whole=is_whole, is_other_log=self.is_other_log):
                 await self.redis.restore_shared(name, fields)
                 self.done.shared.append(name)
@@ -146,12 +182,20 @@ class _Import:
             return
         reached = await self.store.progress()
         back = {
-            source: one
+            source: one if is_whole or source in reached else Reached(0)
             for source, one in header.progress.items()
             if source not in reached or one.offset < reached[source].offset
         }
         await self.redis.set_progress(back)
         self.done.progress.update({source: one.offset for source, one in back.items()})
+
+    async def _write_lives(self, fields: Fields, stored: Fields) -> None:
+        """What the file says of the topics that nothing is stored of."""
+        known = decode_lives(stored)
+        new = {name: value for name, value in fields.items() if name.decode().rpartition(":")[0] not in known}
+        if new and not self.is_other_log:
+            await self.redis.restore_shared(_LOG, stored | new)
+            self.done.shared.append(_LOG)
 
     async def write(self, some: list[Exported], wall_ms: int) -> None:
         """Write those that are not stored as they are in the file, and compare them with what is then stored."""
@@ -192,10 +236,14 @@ def _is_wanted(name: str, *, is_whole: bool, is_other_log: bool) -> bool:
     match name:
         case "rules":
             return is_whole
-        case "log" | "replayed":
-            return is_whole and not is_other_log
+        case "replayed":
+            return not is_other_log
         case _:
             return True
+
+
+def _topics(lives: Iterable[str], sources: Iterable[str]) -> set[str]:
+    return {*lives, *(topic for source in sources for topic in source.split("/")[1:-1])}
 
 
 def _is_newer(head: Head, one: Exported) -> bool:

@@ -71,6 +71,8 @@ class Resending:
         `on_sent` is told of each few of them that the broker has.
         """
         sent = 0
+        # Whoever sends again claims nothing, so the marks do not tell twins apart.
+        sent_again: set[str] = set()
         started = time.monotonic()
         try:
             producer, _ = await started_producer(brokers, linger_ms=_LINGER_MS)
@@ -78,7 +80,7 @@ class Resending:
                 async for letters, fates in self._each():
                     ready = [letter for letter, one in zip(letters, fates, strict=True) if one == "ready"]
                     for start in range(0, len(ready), _AT_ONCE):
-                        some = await self._claimed(ready[start : start + _AT_ONCE])
+                        some = await self._claimed(ready[start : start + _AT_ONCE], sent_again)
                         await _send(producer, some)
                         await self.replayed.set(some, "sent", at=_now())
                         sent += len(some)
@@ -88,7 +90,7 @@ class Resending:
                 await producer.stop()
         except KafkaError as error:
             raise DependencyError("kafka", f"{brokers}: {error!r}") from error
-        await self.replayed.forget_gone(self.spans)
+        await self.replayed.forget_gone({partition: begin for partition, (begin, _) in self.spans.items()})
         return sent
 
     async def _each(self) -> AsyncIterator[tuple[list[Letter], list[Fate]]]:
@@ -104,10 +106,14 @@ class Resending:
                 ],
             )
 
-    async def _claimed(self, letters: Sequence[Letter]) -> list[Letter]:
+    async def _claimed(self, letters: Sequence[Letter], sent_again: set[str]) -> list[Letter]:
+        """Those to be sent now, each identity once."""
         if self.again:
-            await self.replayed.set(letters, "sending", at=_now())
-            return list(letters)
+            # Of twins the later one: the topic has it for longer, and so the mark.
+            some = {one.identity: one for one in letters if one.identity not in sent_again}
+            sent_again.update(some)
+            await self.replayed.set(some.values(), "sending", at=_now())
+            return list(some.values())
         claims = await self.replayed.claim(letters, at=_now())
         return [letter for letter, is_ours in zip(letters, claims, strict=True) if is_ours]
 

@@ -98,10 +98,10 @@ def import_(
 
     How far the topics were read comes with it. Into a Redis of the same Kafka, workers then go on from there, and a
     worker that finds other topics stops and says so. Of another Kafka say --other-logs: its topics are then read from
-    their beginning.
+    their beginning. So are those of the same Kafka where only some subjects come into an empty Redis.
 
-    Exit codes: 0 done, 2 the file is damaged, of another version, or older than what is stored, 3 Redis is away, 4
-    workers are alive, or what was read back differs.
+    Exit codes: 0 done, 2 the file is damaged, of another version or log, or older than what is stored, 3 Redis is away,
+    4 workers are alive, or what was read back differs.
     """
     import orjson
 
@@ -128,6 +128,7 @@ def import_(
                 store,
                 file,
                 policy=settings.policy(),
+                log_id=settings.kafka_log_id,
                 globs=subject or (),
                 is_replacing=replace,
                 is_other_log=other_logs,

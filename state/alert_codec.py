@@ -38,7 +38,7 @@ def alert_fields(alert: Alert) -> dict[str, Any]:
         value = getattr(alert, one.name)
         if value == one.default or (one.name == "detail" and not value):
             continue
-        plain[one.name.removesuffix(_MS)] = iso(value) if one.name.endswith(_MS) else value
+        plain[one.name.removesuffix(_MS)] = _written(one.name, value)
     return plain
 
 
@@ -67,9 +67,27 @@ def load_transition(subject: Subject, data: bytes, *, rev: int) -> Transition:
 
 def _alert(subject: Subject, key: str, plain: dict[str, Any]) -> Alert:
     rule, _, slug = key.rpartition("/")
+    found = {name: value for name, value in _read(plain).items() if value is not None}
+    return Alert(rule=rule, subject=subject, slug=slug, **found)
+
+
+def _written(name: str, value: Any) -> Any:
+    if name == "before":
+        return {field.removesuffix(_MS): _written(field, earlier) for field, earlier in value.items()}
+    return iso(value) if name.endswith(_MS) and value is not None else value
+
+
+def _read(plain: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that are in there, by their names."""
     found: dict[str, Any] = {}
     for one in _FIELDS:
-        value = plain.get(one.name.removesuffix(_MS))
-        if value is not None:
-            found[one.name] = parse_ms(value) if one.name.endswith(_MS) else value
-    return Alert(rule=rule, subject=subject, slug=slug, **found)
+        name = one.name.removesuffix(_MS)
+        if name not in plain:
+            continue
+        value = plain[name]
+        if one.name == "before" and value is not None:
+            value = _read(value)
+        elif one.name.endswith(_MS) and value is not None:
+            value = parse_ms(value)
+        found[one.name] = value
+    return found

@@ -1,6 +1,6 @@
 """A state as lines of JSON: a header, a line for each subject, a trailer; each with a check, so damage has a place.
 
-    {"what":"tidemark-state","format":1,"schema":1,"log_id":"kafka","progress":{...},"shared":{...},"check":"…"}
+    {"what":"tidemark-state","format":1,"schema":1,"log_id":"kafka","is_partial":false,"progress":{...},"shared":{...},…}
     {"subject":"biller:B1","schema":1,"hashes":{"":{...},"error-rate":{...}},"packed":{"_models":{...}},"check":"…"}
     {"subjects":1,"digest":"…","check":"…"}
 
@@ -52,10 +52,14 @@ Parts = dict[str, Fields]
 
 @dataclass(frozen=True, slots=True)
 class Header:
-    """Of which state the lines are: `shared` are the hashes that belong to no subject, by a name of their own."""
+    """Of which state the lines are: `shared` are the hashes that belong to no subject, by a name of their own.
+
+    A file that `is_partial` has some of the subjects only, and its progress is that of all.
+    """
 
     log_id: str
     written: str
+    is_partial: bool = False
     progress: Mapping[str, Reached] = field(default_factory=dict)
     shared: Mapping[str, Fields] = field(default_factory=dict)
 
@@ -117,6 +121,7 @@ class Writer:
             "schema": SCHEMA,
             "log_id": header.log_id,
             "written": header.written,
+            "is_partial": header.is_partial,
             "progress": progress,
         }
         return self._line(said | _split("shared", header.shared))
@@ -190,7 +195,13 @@ class Reader:
             )
         try:
             progress = {source.encode(): text.encode() for source, text in said["progress"].items()}
-            return Header(str(said["log_id"]), str(said["written"]), decode_progress(progress), _joined("shared", said))
+            return Header(
+                str(said["log_id"]),
+                str(said["written"]),
+                bool(said["is_partial"]),
+                decode_progress(progress),
+                _joined("shared", said),
+            )
         except (AttributeError, KeyError, TypeError, ValueError, UnreadableStateError) as error:
             raise _refused(1, f"is no header: {error!r}") from error
 

@@ -8,6 +8,7 @@ it, so it is sent again only by somebody who says so. The header of the record (
 tells who wants to look.
 
 Marks go with the letters: those of letters that retention has taken out of the topic are deleted when others are sent.
+Those of letters behind the ones that were looked at are not: somebody else may be sending them.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -49,14 +50,14 @@ class Replayed:
         if flat:
             await self._ask([("HSET", REPLAYED, *flat)])
 
-    async def forget_gone(self, spans: Mapping[int, tuple[int, int]]) -> int:
-        """Delete the marks of letters outside these spans, by partition: the topic has them no more. How many."""
+    async def forget_gone(self, beginnings: Mapping[int, int]) -> int:
+        """Delete the marks of letters before the first of their partition: the topic has them no more. How many."""
         gone: list[bytes] = []
         cursor = 0
         while True:
             ((after, page),) = await self._ask([("HSCAN", REPLAYED, cursor, "COUNT", _AT_ONCE)])
             fields = page if isinstance(page, dict) else dict(zip(page[::2], page[1::2], strict=True))
-            gone += [name for name, value in fields.items() if not _is_in(spans, value)]
+            gone += [name for name, value in fields.items() if _is_gone(beginnings, value)]
             cursor = int(after)
             if not cursor:
                 break
@@ -82,10 +83,9 @@ def _state(value: bytes) -> Mark:
     return "sent" if b'"sent"' in value else "sending"
 
 
-def _is_in(spans: Mapping[int, tuple[int, int]], value: bytes) -> bool:
+def _is_gone(beginnings: Mapping[int, int], value: bytes) -> bool:
     try:
         partition, offset = map(int, orjson.loads(value)["letter"].split("/"))
     except (AttributeError, KeyError, TypeError, ValueError):
         return False
-    begin, end = spans.get(partition, (0, 0))
-    return begin <= offset < end
+    return offset < beginnings.get(partition, 0)

@@ -10,7 +10,7 @@ An alert is part of its subject's state and is written with it, so a restart nei
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Final, Literal
+from typing import Any, Final, Literal
 
 from detection.catalogue import Metric
 from detection.hours import HOUR_MS, iso
@@ -30,6 +30,19 @@ _HIGHEST: Final = 1e6
 _LEAST_WORSE: Final = 0.5
 # A resolved alert is remembered this long, while hours that it was open in, or late events, may still come.
 _REMEMBERED_MS: Final = 3 * HOUR_MS
+# What a point changes in an alert that it neither opens nor resolves, but for what people were told.
+_COUNTED: Final = (
+    "last_ms",
+    "last_hour_ms",
+    "value",
+    "boundary",
+    "count",
+    "score",
+    "worst",
+    "recent",
+    "n_clear",
+    "detail",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +76,12 @@ class Alert:
     those of the last point beyond, `worst` the highest score, `told` the one that was last told. `opened_ms` is None
     while it is pending, `resolved_ms` until it is resolved; a resolved one is kept until the hour it was open in is
     judged, and so that the next one can be told from it: `again` counts those that began at the same time before.
+
+    A pending one with nothing beyond is forgotten, with the next hour at the latest.
+
+    A closed hour may be judged again and again while late events correct it, and counts once: `last_hour_ms` is the end
+    of the last one that counted, and `before` what was counted until then, empty where it began with this hour. It is
+    None where points came since, for rules that count no further than one, and in what is told.
     """
 
     rule: str
@@ -85,6 +104,8 @@ class Alert:
     again: int = 0
     opened_ms: int | None = None
     resolved_ms: int | None = None
+    last_hour_ms: int | None = None
+    before: Mapping[str, Any] | None = None
     acknowledged_by: str = ""
     acknowledged_ms: int | None = None
     opinion: Opinion | None = None
@@ -144,13 +165,73 @@ def advance(
 
     A point with too little evidence changes nothing, and so does one that comes after the alert has moved on: an event
     or an hour from before it opened, or from while it was open and is resolved.
+
+    A closed hour that is judged again counts as it was judged last, as if it had not been judged before; but what was
+    told stands, and so does what was counted, where minutes came since.
     """
+    if known is not None and judged.span == "hour" and judged.at_ms <= _counted_ms(known):
+        return _advance_again(known, rule, metric, subject, judged, bar=bar)
+    return _advance(known, rule, metric, subject, judged, bar=bar)
+
+
+def acknowledge(alert: Alert, *, by: str, at_ms: int) -> tuple[Alert, Transition]:
+    """Somebody has taken it on: nobody is told again unless it gets worse."""
+    taken = replace(alert, acknowledged_by=by, acknowledged_ms=at_ms)
+    return taken, Transition("acknowledged", replace(taken, before=None), at_ms)
+
+
+def give_opinion(alert: Alert, opinion: Opinion, *, at_ms: int) -> tuple[Alert, Transition]:
+    """Somebody says whether it was worth telling."""
+    judged = replace(alert, opinion=opinion)
+    return judged, Transition("feedback", replace(judged, before=None), at_ms)
+
+
+def end(alert: Alert, *, at_ms: int) -> Transition | None:
+    """What is to be told when its rule is gone, or nothing was heard of its series for too long; the alert is over."""
+    if alert.state != "open":
+        return None
+    return Transition("resolved", replace(alert, state="resolved", resolved_ms=at_ms, before=None), at_ms)
+
+
+def _began_ms(judged: Judged) -> int:
+    """When what was judged began: minutes are short enough to be taken for moments."""
+    return judged.at_ms - HOUR_MS if judged.span == "hour" else judged.at_ms
+
+
+def _counted_ms(known: Alert) -> int:
+    """The end of the last hour that counts in an alert that is not over; no hour ends as early where there is none."""
+    return -1 if known.last_hour_ms is None or known.resolved_ms is not None else known.last_hour_ms
+
+
+def _advance_again(
+    known: Alert, rule: Rule, metric: Metric, subject: Subject, judged: Judged, *, bar: float
+) -> tuple[Alert | None, Transition | None]:
+    """By an hour that counts already, or an earlier one."""
+    if known.before is not None and judged.at_ms == known.last_hour_ms:
+        return _advance(_without_hour(known), rule, metric, subject, judged, bar=bar)
+    if known.state == "pending" or judged.at_ms != known.last_hour_ms:
+        return known, None
+    alert, transition = _advance(known, rule, metric, subject, judged, bar=bar)
+    if alert is not None and alert.state == "open":
+        # It may be worse than it was, but has broken the row of clear points already.
+        alert = replace(alert, n_clear=known.n_clear, before=None)
+    return alert, transition
+
+
+def _advance(
+    known: Alert | None, rule: Rule, metric: Metric, subject: Subject, judged: Judged, *, bar: float
+) -> tuple[Alert | None, Transition | None]:
+    """By a point that does not count yet."""
     if judged.count < rule.min_count or not (judged.is_beyond or judged.is_clear or judged.span == "event"):
         return known, None
     # As JSON keeps it: a score beyond all bounds is as good as a million.
     judged = replace(judged, score=_HIGHEST) if judged.score > _HIGHEST else judged
     is_beyond = judged.is_beyond and (not rule.is_learned or judged.score > bar)
     again = 0
+    if known is not None and _is_forgotten(known):
+        if judged.span != "hour" and not is_beyond:
+            return known, None
+        known = None
     if known is not None and known.resolved_ms is not None:
         if _began_ms(judged) < known.resolved_ms:
             return known, None
@@ -165,34 +246,33 @@ def advance(
             return None, None
     elif known.since_ms > _began_ms(judged):
         return known, None
-    known = replace(known, last_ms=max(known.last_ms, judged.at_ms))
+    known = replace(_marked(known, rule, judged), last_ms=max(known.last_ms, judged.at_ms))
     if known.state == "open":
         return _while_open(known, rule, judged, is_beyond=is_beyond)
     return _while_pending(known, rule, judged, is_beyond=is_beyond)
 
 
-def acknowledge(alert: Alert, *, by: str, at_ms: int) -> tuple[Alert, Transition]:
-    """Somebody has taken it on: nobody is told again unless it gets worse."""
-    taken = replace(alert, acknowledged_by=by, acknowledged_ms=at_ms)
-    return taken, Transition("acknowledged", taken, at_ms)
+def _is_forgotten(known: Alert) -> bool:
+    """Whether nothing is left of a pending one but the last hour, which may be corrected."""
+    return known.state == "pending" and "1" not in known.recent
 
 
-def give_opinion(alert: Alert, opinion: Opinion, *, at_ms: int) -> tuple[Alert, Transition]:
-    """Somebody says whether it was worth telling."""
-    judged = replace(alert, opinion=opinion)
-    return judged, Transition("feedback", judged, at_ms)
-
-
-def end(alert: Alert, *, at_ms: int) -> Transition | None:
-    """What is to be told when its rule is gone, or nothing was heard of its series for too long; the alert is over."""
-    if alert.state != "open":
+def _without_hour(known: Alert) -> Alert | None:
+    """As it was before the last hour counted; what people did with it and were told stands."""
+    if not known.before:
         return None
-    return Transition("resolved", replace(alert, state="resolved", resolved_ms=at_ms), at_ms)
+    return replace(known, before=None, **known.before)
 
 
-def _began_ms(judged: Judged) -> int:
-    """When what was judged began: minutes are short enough to be taken for moments."""
-    return judged.at_ms - HOUR_MS if judged.span == "hour" else judged.at_ms
+def _marked(known: Alert, rule: Rule, judged: Judged) -> Alert:
+    """With what an hour needs to be taken back, where its number of points matters."""
+    if judged.span != "hour":
+        return known if known.before is None else replace(known, before=None)
+    if rule.window.size == 1 and rule.recovery.n == 1:
+        return known
+    is_begun = not known.recent and known.state == "pending"
+    before = {} if is_begun else {name: getattr(known, name) for name in _COUNTED}
+    return replace(known, last_hour_ms=judged.at_ms, before=before)
 
 
 def _begun(rule: Rule, metric: Metric, subject: Subject, judged: Judged, *, again: int) -> Alert:
@@ -221,23 +301,26 @@ def _while_pending(
 ) -> tuple[Alert | None, Transition | None]:
     recent = (known.recent + ("1" if is_beyond else "0"))[-rule.window.size :]
     if "1" not in recent:
-        return None, None
+        # The hour may yet turn out to be beyond, and this is what it is added to then.
+        return (None if known.last_hour_ms is None else replace(known, recent=recent)), None
     alert = replace(_struck(known, judged) if is_beyond else known, recent=recent)
     if is_beyond and recent.count("1") >= rule.window.n:
-        opened = replace(alert, state="open", opened_ms=judged.at_ms, told=alert.worst, recent="")
+        opened = replace(alert, state="open", opened_ms=judged.at_ms, told=alert.worst, recent="", before=None)
         return opened, Transition("opened", opened, judged.at_ms)
     return alert, None
 
 
-def _while_open(known: Alert, rule: Rule, judged: Judged, *, is_beyond: bool) -> tuple[Alert | None, Transition | None]:
+def _while_open(known: Alert, rule: Rule, judged: Judged, *, is_beyond: bool) -> tuple[Alert, Transition | None]:
     assert known.opened_ms is not None  # noqa: S101  # it is open
     if _began_ms(judged) < known.opened_ms:
         return known, None
     if is_beyond:
         alert = replace(_struck(known, judged), n_clear=0)
         if alert.score - 1.0 > max(_WORSE * (alert.told - 1.0), _LEAST_WORSE):
-            told = replace(alert, told=alert.score)
-            return told, Transition("worse", told, judged.at_ms)
+            # What was told stands, even if its hour is corrected.
+            before = None if alert.before is None else {**alert.before, "worst": alert.worst}
+            told = replace(alert, told=alert.score, before=before)
+            return told, Transition("worse", replace(told, before=None), judged.at_ms)
         return alert, None
     if not judged.is_clear:
         # Between the boundary and the recovery, or beyond a boundary but not its bar, it breaks the row.
@@ -247,7 +330,7 @@ def _while_open(known: Alert, rule: Rule, judged: Judged, *, is_beyond: bool) ->
     alert = replace(known, n_clear=rule.recovery.n if is_enough else known.n_clear + 1)
     if alert.n_clear < rule.recovery.n:
         return alert, None
-    resolved = replace(alert, state="resolved", resolved_ms=judged.at_ms)
+    resolved = replace(alert, state="resolved", resolved_ms=judged.at_ms, before=None)
     return resolved, Transition("resolved", resolved, judged.at_ms)
 
 

@@ -27,7 +27,7 @@ from local.ports import free_port
 from local.stack import Stack
 from settings import Settings, load
 from state.dead_letter_log import DeadLetterLog
-from state.dead_letters import REPLAYED_HEADER
+from state.dead_letters import REPLAYED_HEADER, TOPIC
 from state.keys import models_key, subject_key
 from state.redis_store import RedisStore
 from state.replayed import Replayed
@@ -287,6 +287,21 @@ def test_a_letter_whose_sender_was_stopped_is_left_to_a_person(running: Running)
     facts = running.json("dead-letters", "replay", "--at", place)
     assert (facts["ready"], facts["left_out"]) == (0, {"sending": 1})
     assert running.json("dead-letters", "replay", "--at", place, "--again")["ready"] == 1
+
+
+def test_a_letter_that_was_written_twice_is_sent_once_even_again(running: Running) -> None:
+    # What a killed worker had not committed, the next one refuses and writes again, into whichever partition is next.
+    origin = {"topic": "calls", "partition": 0, "offset": 999_999}
+    twin = json.dumps({"reason": "invalid", "detail": "no JSON", "origin": origin, "value": "twin"}).encode()
+
+    async def written() -> list[str]:
+        async with AIOKafkaProducer(bootstrap_servers=running.settings.kafka_brokers) as producer:
+            done = [await producer.send_and_wait(TOPIC, twin, partition=one) for one in (0, 0, 1)]
+        return [f"{one.partition}/{one.offset}" for one in done]
+
+    told = [each for place in asyncio.run(written()) for each in ("--at", place)]
+    for again in ((), ("--again",), ("--again",)):
+        assert running.json("dead-letters", "replay", *told, "--send", "--yes", *again)["sent"] == 1
 
 
 def test_late_calls_stay_where_they_are_unless_they_are_asked_for(running: Running) -> None:

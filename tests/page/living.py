@@ -4,6 +4,7 @@ import asyncio
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import groupby
@@ -58,7 +59,9 @@ class Living:
 
     def feed(self, messages: Messages) -> None:
         """Send them, and wait until the worker has taken what was in them."""
-        asyncio.run(self._send(messages))
+        # A thread of its own: a browser that is driven from this one has a running loop in it.
+        with ThreadPoolExecutor(max_workers=1) as apart:
+            apart.submit(asyncio.run, self._send(messages)).result()
         wait_until_absorbed(self)
 
     async def _send(self, messages: Messages) -> None:

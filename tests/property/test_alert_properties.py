@@ -3,12 +3,12 @@
 from dataclasses import replace
 from itertools import pairwise
 
-from hypothesis import given
+from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from detection.catalogue import ERROR_RATE
 from detection.hours import HOUR_MS, MINUTE_MS
-from detection.rules.alert import Alert, Judged, Transition, advance
+from detection.rules.alert import Alert, Judged, Span, Transition, advance
 from detection.rules.rule import Recovery, Rule, Window
 from detection.subject import Subject
 
@@ -175,3 +175,104 @@ def test_what_is_remembered_of_a_resolved_alert_is_forgotten_with_the_next_clear
         if alert is not None and alert.resolved_ms is not None:
             later = Judged(alert.resolved_ms + 3 * HOUR_MS, 1.0, 9, 5.0, 0.2, is_beyond=False, is_clear=True)
             assert advance(alert, rule, ERROR_RATE, SUBJECTS[0], later) == (None, None)
+
+
+@st.composite
+def closed_hours(draw: st.DrawFn, *, with_minutes: bool) -> list[Judged]:
+    """Hours of one series, each once and in the order of time; between them minutes."""
+    found = []
+    for at in range(1, draw(st.integers(1, 14))):
+        end_ms = NOON_MS + at * HOUR_MS
+        if with_minutes:
+            minutes = draw(st.lists(st.integers(1, 59), max_size=4, unique=True).map(sorted))
+            found += [draw(verdicts(end_ms - HOUR_MS + minute * MINUTE_MS, "minute")) for minute in minutes]
+        found.append(draw(verdicts(end_ms, "hour")))
+    return found
+
+
+@st.composite
+def verdicts(draw: st.DrawFn, at_ms: int, span: Span) -> Judged:
+    kind = draw(st.sampled_from(["beyond", "beyond", "clear", "neither"]))
+    score = draw(st.floats(0.0, 10.0, allow_nan=False))
+    return Judged(
+        at_ms=at_ms,
+        value=score,
+        count=draw(COUNTS),
+        boundary=5.0,
+        score=1.0 + score if kind == "beyond" else score / 20.0,
+        is_beyond=kind == "beyond",
+        is_clear=kind == "clear",
+        span=span,
+        detail={"score": score},
+    )
+
+
+def follow(
+    alert: Alert | None, rule: Rule, subject: Subject, judged: list[Judged]
+) -> tuple[Alert | None, list[Transition]]:
+    found = []
+    for one in judged:
+        alert, transition = advance(alert, rule, ERROR_RATE, subject, one)
+        found += [] if transition is None else [transition]
+    return alert, found
+
+
+@given(rules(), st.sampled_from(SUBJECTS), closed_hours(with_minutes=True), st.data())
+def test_an_hour_that_is_judged_several_times_counts_once(
+    rule: Rule, subject: Subject, judged: list[Judged], data: st.DataObject
+) -> None:
+    once: Alert | None = None
+    often: Alert | None = None
+    for one in judged:
+        times = data.draw(st.integers(1, 4)) if one.span == "hour" else 1
+        once, told_once = follow(once, rule, subject, [one])
+        often, told_often = follow(often, rule, subject, [one] * times)
+        assert (often, told_often) == (once, told_once)
+
+
+@given(rules(), closed_hours(with_minutes=False), st.data())
+def test_a_corrected_hour_of_a_model_counts_as_it_was_judged_last(
+    rule: Rule, judged: list[Judged], data: st.DataObject
+) -> None:
+    once: Alert | None = None
+    corrected: Alert | None = None
+    assume(rule.window.size > 1 or rule.recovery.n > 1)
+    for one in judged:
+        earlier = data.draw(st.lists(verdicts(one.at_ms, "hour"), max_size=3))
+        known, told_early = follow(corrected, rule, SUBJECTS[1], earlier)
+        if told_early:
+            # What people were told cannot be taken back.
+            known = corrected
+        once, told_once = follow(once, rule, SUBJECTS[1], [one])
+        corrected, told_corrected = follow(known, rule, SUBJECTS[1], [one])
+        assert told_corrected == told_once
+        assert what_counts(corrected, one.at_ms) == what_counts(once, one.at_ms)
+
+
+def what_counts(alert: Alert | None, at_ms: int) -> Alert | None:
+    """What can make a difference to this hour and later ones; earlier ones are not judged again."""
+    if alert is None:
+        return None
+    is_over = alert.resolved_ms is not None and alert.resolved_ms < at_ms
+    is_forgotten = alert.state == "pending" and "1" not in alert.recent and alert.last_ms < at_ms
+    if is_over or is_forgotten:
+        return None
+    return replace(alert, before=alert.before if alert.last_hour_ms == at_ms else None)
+
+
+@given(rules(), closed_hours(with_minutes=True), st.data())
+def test_an_hour_that_comes_again_behind_later_minutes_neither_counts_again_nor_breaks_their_row(
+    rule: Rule, judged: list[Judged], data: st.DataObject
+) -> None:
+    alert: Alert | None = None
+    last: Judged | None = None
+    for one in judged:
+        alert, _ = advance(alert, rule, ERROR_RATE, SUBJECTS[0], one)
+        if one.span == "hour":
+            last = one
+        elif last is not None and alert is not None and alert.last_hour_ms == last.at_ms and data.draw(st.booleans()):
+            again, transition = advance(alert, rule, ERROR_RATE, SUBJECTS[0], last)
+            assert again is not None
+            assert transition is None or transition.event == "worse"
+            assert (again.state, again.recent, again.n_clear) == (alert.state, alert.recent, alert.n_clear)
+            alert = again

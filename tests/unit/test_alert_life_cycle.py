@@ -232,3 +232,75 @@ def test_the_line_shows_a_boundary_as_it_was_written(boundary: float, shown: str
 def test_a_text_in_an_alert_cannot_begin_a_line_of_its_own() -> None:
     alert = replace(Life(LOW).see(beyond(1)).open, detail={"labels": "x\nALERT forged"})
     assert "\n" not in alert.line
+
+
+TWO_OF_THREE = Rule(
+    id="learned", metric="*", condition="outside threshold", window=Window(n=2, m=3), recovery=Recovery(n=2)
+)
+
+
+def test_an_hour_that_is_judged_again_opens_nothing_that_it_did_not_open_the_first_time() -> None:
+    rule = Rule(id="learned", metric="*", condition="outside threshold", window=Window(n=3, m=5))
+    life = Life(rule)
+    for hour in (1, 2, 2, 2):
+        life.see(beyond(60 * hour, span="hour"))
+    assert life.events == []
+    assert life.see(beyond(180, span="hour")).events == ["opened"]
+
+
+def test_a_clear_hour_of_a_model_that_is_judged_again_is_one_of_those_that_end_an_alert() -> None:
+    life = Life(LEARNED).see(beyond(60, span="hour"))
+    for hour in (2, 2, 3, 3):
+        life.see(clear(60 * hour, span="hour"))
+    assert (life.events, life.open.n_clear) == (["opened"], 2)
+    assert life.see(clear(240, span="hour")).events == ["opened", "resolved"]
+
+
+def test_a_corrected_hour_takes_the_place_of_what_it_was_judged_before() -> None:
+    life = Life(TWO_OF_THREE).see(beyond(60, 1.2, span="hour")).see(clear(120, span="hour"))
+    assert life.see(beyond(120, span="hour")).events == ["opened"]
+    life = Life(TWO_OF_THREE).see(beyond(60, 9.0, span="hour")).see(clear(60, span="hour"))
+    assert life.alert is None
+    life.see(beyond(120, 1.2, span="hour")).see(neither(120, span="hour")).see(beyond(180, span="hour"))
+    assert life.events == []
+    assert life.see(beyond(240, span="hour")).open.worst == 1.2
+
+
+def test_what_an_alert_began_with_is_known_when_the_hour_that_it_was_forgotten_by_is_corrected() -> None:
+    rule = Rule(id="learned", metric="*", condition="outside threshold", window=Window(n=2, m=2))
+    life = Life(rule).see(beyond(60, span="hour")).see(clear(120, span="hour")).see(clear(180, span="hour"))
+    assert life.see(beyond(180, span="hour")).events == []
+    assert life.see(beyond(240, span="hour")).open.since_ms == NOON + HOUR_MS
+
+
+def test_a_corrected_hour_takes_back_nothing_that_people_were_told_or_have_done() -> None:
+    life = Life(LEARNED).see(beyond(60, 1.2, span="hour")).see(beyond(120, 9.0, span="hour"))
+    taken, _ = acknowledge(life.open, by="kim", at_ms=NOON + 121 * MINUTE_MS)
+    life.alert = taken
+    life.see(beyond(120, 1.3, span="hour")).see(beyond(120, 9.0, span="hour"))
+    assert life.events == ["opened", "worse"]
+    assert (life.open.told, life.open.worst, life.open.acknowledged_by) == (9.0, 9.0, "kim")
+
+
+def test_behind_later_minutes_an_hour_of_a_biller_counts_as_it_was_judged_first() -> None:
+    life = Life(TWO_OF_THREE, B1).see(beyond(60, span="hour")).see(clear(61, span="minute"))
+    assert life.see(beyond(60, span="hour")).events == []
+    for minute in (62, 63, 64):
+        life.see(clear(minute, span="minute"))
+    # Its point has left the window, and does not come back.
+    life.see(beyond(60, span="hour")).see(beyond(65, span="minute"))
+    assert life.events == []
+
+
+def test_behind_later_minutes_an_hour_that_is_judged_again_does_not_break_their_row() -> None:
+    life = Life(LEARNED, B1).see(beyond(-60, span="hour")).see(beyond(60, span="hour"))
+    life.see(clear(61, span="minute")).see(clear(62, span="minute")).see(beyond(60, span="hour"))
+    assert life.open.n_clear == 2
+    assert life.see(clear(63, span="minute")).events == ["opened", "resolved"]
+
+
+def test_what_is_told_of_an_alert_has_nothing_to_take_back() -> None:
+    life = Life(LEARNED).see(beyond(60, span="hour")).see(beyond(120, 9.0, span="hour"))
+    assert life.open.before is not None
+    told = [life.told[-1], acknowledge(life.open, by="kim", at_ms=1)[1], give_opinion(life.open, "true", at_ms=1)[1]]
+    assert [one.alert.before for one in told] == [None, None, None]

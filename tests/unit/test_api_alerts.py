@@ -41,6 +41,7 @@ async def test_open_alerts_are_listed_the_most_severe_and_newest_first() -> None
         assert [one["subject"] for one in body["alerts"]] == ["model:Mistral/v1", "biller:B2", "biller:B1"]
         assert body["total"] == 3
         assert body["alerts"][2]["line"].startswith("ALERT error_rate outside threshold 4.5, {'biller_id': 'B1'")
+        assert not {"last_hour", "before", "n_clear"} & set(body["alerts"][2])
 
 
 @pytest.mark.parametrize(

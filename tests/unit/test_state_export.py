@@ -16,6 +16,7 @@ from tests.contract.states import POLICY, biller, model
 HEADER = Header(
     "kafka",
     "2026-03-01T10:00:00Z",
+    is_partial=True,
     progress={"kafka/calls/0": Reached(7, 1_700_000_000_000, "9f2c4e6ab1d07735")},
     shared={"clock": {b"ms": b"1700000000000"}},
 )

@@ -1,10 +1,17 @@
 """Absorb, learn, publish: what depends on the events alone, and what the clock may add."""
 
+from collections.abc import Callable
+
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detection.closing import close
 from detection.hours import HOUR_MS, MINUTE_MS
 from detection.policy import PUBLISHED_SILENCE_HOURS, Policy
+from detection.rules.book import RuleBook
+from detection.rules.rule import Rule, Window
+from detection.rules.watch import watch
 from detection.subject import Subject
 from detection.subject_state import KEPT_MINUTES, Arrivals, SubjectState
 from detection.windows import CallWindow
@@ -143,3 +150,35 @@ def test_only_the_last_minutes_are_kept() -> None:
     newest = START * 60 + 57
     assert min(state.minutes) > newest - KEPT_MINUTES
     assert newest in state.minutes
+
+
+def publish_one(state: SubjectState, clock_ms: int) -> None:
+    state.learn(POLICY)
+    state.publish(clock_ms, POLICY)
+
+
+def publish_many(state: SubjectState, clock_ms: int) -> None:
+    close([state], clock_ms, POLICY)
+
+
+@pytest.mark.parametrize("publish", [publish_one, publish_many])
+@pytest.mark.parametrize("n_corrections", [0, 1, 4])
+def test_an_hour_that_is_published_again_counts_once_in_the_window_of_a_rule(
+    publish: Callable[[SubjectState, int], None], n_corrections: int
+) -> None:
+    rule = Rule(id="failing", metric="error-rate", condition="outside threshold", window=Window(n=3, m=5))
+    rules = RuleBook([rule])
+    state = fresh()
+    opened = []
+    for hour in range(START, START + 75):
+        is_bad = hour >= START + 72
+        state.absorb(calls(hour, 40, errors=30 if is_bad else hour % 2))
+        for _ in range(1 + n_corrections):
+            publish(state, (hour + 1) * HOUR_MS + 2 * MINUTE_MS)
+            watch(state, rules, POLICY)
+            opened += [hour for one in state.transitions if one.event == "opened"]
+            state.settled()
+            if n_corrections:
+                # Late, but in time.
+                state.absorb(calls(hour, 4, errors=3 if is_bad else 0))
+    assert opened == [START + 74]
