@@ -171,7 +171,7 @@ class Processes:
 
     async def content(self) -> Content:
         fields = await content.in_redis(self.servers.redis)
-        fields |= await content.in_history(self.servers.postgres_url)
+        fields |= await content.in_history(self.servers.postgres_url, trained=self.stream.trained)
         expected = frozenset(self.stream.letters())
         return Content(fields, await content.letters(self.servers.bootstrap, CLIENT_ID, expected))
 
@@ -203,7 +203,9 @@ class Processes:
         found = await content.in_redis(self.servers.redis)
         if differences(_of_redis(expected), found):
             return False
-        return not differences(expected.fields, found | await content.in_history(self.servers.postgres_url))
+        return not differences(
+            expected.fields, found | await content.in_history(self.servers.postgres_url, trained=self.stream.trained)
+        )
 
     async def rewind(self) -> None:
         """Workers that are started from now on begin where the topics do."""

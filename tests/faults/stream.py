@@ -17,6 +17,7 @@ from typing import Final, Literal
 
 import orjson
 
+from detection.catalogue import biller_metric
 from detection.hours import HOUR_MS, MINUTE_MS, iso_hour
 
 PARTITIONS: Final = 4
@@ -60,6 +61,17 @@ class Training:
     path: str
     halves: tuple[bytes, bytes]
 
+    @property
+    def series(self) -> str:
+        """As `SUBJECT/SLUG`."""
+        match self.path.split("/"):
+            case ["gauges", slug, name, version]:
+                return f"model:{name}/{version}/{slug}"
+            case [number, biller_id]:
+                return f"biller:{biller_id}/{biller_metric(number).slug}"
+            case _:
+                raise ValueError(self.path)
+
 
 @dataclass(frozen=True, slots=True)
 class Stream:
@@ -78,6 +90,11 @@ class Stream:
     def subjects(self) -> list[str]:
         """The subjects with events."""
         return sorted({event.subject for record in self.sorted_records for event in record.events})
+
+    @property
+    def trained(self) -> frozenset[str]:
+        """The series that data sets are for, as `SUBJECT/SLUG`."""
+        return frozenset(one.series for one in self.trainings)
 
     def shuffled(self, rng: random.Random) -> tuple[Record, ...]:
         """The records in another order that leads to the same state."""
