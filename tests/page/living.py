@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -108,31 +108,30 @@ def recorded(crowd: Crowd, simulated: int, models: int) -> Messages:
     drawn = (event for event in simulate_events(scenario) if event["timestamp"] < END_MS)
     by_hour = groupby(drawn, key=lambda event: event["timestamp"] // HOUR_MS)
     for hour in range(START_MS // HOUR_MS, END_MS // HOUR_MS + 1):
-        yield from _batches(crowd.of_hour(hour))
+        messages = list(_batches(dict(crowd.of_hour(hour)), minutes=5))
         if simulated or models:
             _, events = next(by_hour)
-            yield from _simulated(events)
+            busy: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
+            for event in events:
+                if is_call(event):
+                    busy[event["biller_id"]].append(event)
+                else:
+                    key = f"{event['name']}/{event['version']}".encode()
+                    messages.append((event["timestamp"], "observations", key, orjson.dumps(event)))
+            messages += _batches(busy, minutes=1)
+        # In the order of their times: who came an hour after the others would have been silent for an hour.
+        for _, topic, key, value in sorted(messages, key=lambda message: message[0]):
+            yield topic, key, value
 
 
-def _simulated(events: Iterator[dict[str, Any]]) -> Messages:
-    calls: defaultdict[str, list[dict[str, Any]]] = defaultdict(list)
-    for event in events:
-        if is_call(event):
-            calls[event["biller_id"]].append(event)
-        else:
-            yield "observations", f"{event['name']}/{event['version']}".encode(), orjson.dumps(event)
-    yield from _batches(iter(calls.items()))
+def _batches(calls: Mapping[str, list[dict[str, Any]]], *, minutes: int) -> Iterator[tuple[int, str, bytes, bytes]]:
+    """So many minutes of a biller are one message, sent when the last of them is over.
 
-
-def _batches(calls: Iterator[tuple[str, list[dict[str, Any]]]]) -> Messages:
-    """Five minutes of a biller are one message: what alerts inside the hour is judged minute by minute."""
-    messages = [
-        (minute, biller, list(some))
-        for biller, events in calls
-        for minute, some in groupby(events, key=lambda event: event["timestamp"] // (5 * MINUTE_MS))
-    ]
-    for _, biller, some in sorted(messages, key=lambda message: message[0]):
-        yield "calls", biller.encode(), orjson.dumps({"calls": some})
+    Few for who calls often: silence is looked for by the minute.
+    """
+    for biller, events in calls.items():
+        for part, some in groupby(events, key=lambda event: event["timestamp"] // (minutes * MINUTE_MS)):
+            yield (part + 1) * minutes * MINUTE_MS, "calls", biller.encode(), orjson.dumps({"calls": list(some)})
 
 
 async def _sent(producer: AIOKafkaProducer, messages: Messages) -> int:
