@@ -131,8 +131,6 @@ class Pipeline:
         buffer.flushed.events[topic, "dead"] += len(rejected)
         if columns.biller_ids:
             buffer.parts.append((self._source_code(source), columns))
-            newest = int(columns.timestamp_ms.max())
-            self._newest_of_source[source] = max(newest, self._newest_of_source.get(source, -1))
             buffer.events += len(columns.biller_ids)
         buffer.flushed.handles.append(handle)
         return len(records) - len(rejected), len(rejected)
@@ -182,15 +180,31 @@ class Pipeline:
         """Write what was absorbed; raises DependencyError, with everything still in memory, when the store is away."""
         async with self._flushing:
             buffer, self._buffer = self._buffer, Buffer(life=self._buffer.life)
+            before = self._reach(buffer)
             try:
                 await self._write(buffer)
             except BaseException:
+                # Sources that became somebody else's meanwhile stay so.
+                self._newest_of_source = {
+                    source: ms for source, ms in before.items() if source in self._newest_of_source
+                }
                 self._states.clear()
                 self._restore(buffer)
                 raise
             if len(self._subjects) > _KNOWN_SUBJECTS and not self._buffer.parts:
                 self._subjects, self._codes = [], {}
             return buffer.flushed
+
+    def _reach(self, buffer: Buffer) -> dict[str, int]:
+        """Move the clocks of the sources on to what is about to be written; returns what they were.
+
+        Not when it is read: by the time of a backlog that is in memory, all of its billers would have been silent.
+        """
+        before = dict(self._newest_of_source)
+        for code, columns in buffer.parts:
+            source, newest = self._sources[code], int(columns.timestamp_ms.max())
+            self._newest_of_source[source] = max(newest, self._newest_of_source.get(source, -1))
+        return before
 
     def _restore(self, buffer: Buffer) -> None:
         newer = self._buffer

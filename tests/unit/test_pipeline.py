@@ -207,6 +207,22 @@ async def test_the_clock_publishes_for_the_silent_subjects_of_own_partitions_onl
     assert states[B1].published_hour == states[other].published_hour > before
 
 
+async def test_a_backlog_that_is_read_and_not_yet_written_makes_nobody_silent() -> None:
+    store = Unreliable(POLICY)
+    one = pipeline(store)
+    source = one.source("calls", 0)
+    one.absorb_calls("calls", 0, [record(0)], None)
+    await one.flush()
+    one.absorb_calls("calls", 0, [record(1, minutes=600)], None)
+    assert one._clocks() == {source: START_MS}
+    store.failures = [DependencyError("redis", "away")]
+    with pytest.raises(DependencyError):
+        await one.flush()
+    assert one._clocks() == {source: START_MS}
+    await one.flush()
+    assert one._clocks() == {source: START_MS + 600 * MINUTE_MS}
+
+
 async def test_calls_of_hours_that_a_data_set_has_settled_are_late() -> None:
     store = MemoryStore(POLICY)
     state = SubjectState(B1)
