@@ -1,7 +1,6 @@
 """A whole Tidemark with half a thousand subjects in it: servers, a worker, an API, and events that went through all."""
 
 import asyncio
-import time
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -14,7 +13,7 @@ from typing import Any, Final
 import httpx
 import orjson
 from aiokafka import AIOKafkaProducer
-from tenacity import retry, retry_if_exception_type, stop_after_delay, wait_fixed
+from tenacity import Retrying, retry, retry_if_exception_type, retry_if_result, stop_after_delay, wait_fixed
 
 from api.event_producer import ensure_topics, started_producer
 from detection.hours import HOUR_MS, MINUTE_MS, parse_ms
@@ -170,11 +169,19 @@ def wait_until_serving(url: str) -> None:
 
 def wait_until_absorbed(here: Living) -> None:
     """Until the worker has read to the end, and the history has what it learned."""
-    deadline = time.monotonic() + _ABSORBED_SECONDS
-    while what := _missing(here.get("/pipeline")):
+
+    def missing() -> str:
         assert here.worker.status is None, here.worker.log()[-3000:]
-        assert time.monotonic() < deadline, what
-        time.sleep(0.5)
+        return _missing(here.get("/pipeline"))
+
+    asking = Retrying(
+        retry=retry_if_result(bool),
+        stop=stop_after_delay(_ABSORBED_SECONDS),
+        wait=wait_fixed(0.5),
+        retry_error_callback=lambda last: last.outcome.result() if last.outcome else "",
+    )
+    what = asking(missing)
+    assert not what, what
 
 
 def _missing(pipeline: dict[str, Any]) -> str:

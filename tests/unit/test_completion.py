@@ -2,7 +2,6 @@
 
 import os
 import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -14,8 +13,6 @@ from cli.main import _SUBCOMMANDS, app
 
 TIDEMARK = Path(sys.executable).with_name("tidemark")
 SCRIPT = CliRunner().invoke(app, ["completion", "bash"]).stdout
-
-pytestmark = pytest.mark.skipif(shutil.which("bash") is None, reason="bash is missing")
 
 
 def completed(*words: str, environment: dict[str, str] | None = None) -> list[str]:
