@@ -20,6 +20,11 @@ WORKERS ?= 2
 # How many schedules of faults make soak runs, and the first one's seed: make soak RUNS=1000 SEED=5000.
 RUNS ?= 200
 SEED ?= 1000
+# Which decoder fuzz looks at, and for how long.
+TARGET ?= calls
+SECONDS ?= 600
+# How many requests fuzz-api sends at least.
+CASES ?= 50000
 
 COMPILE = $(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 	--override requirements/overrides.txt --annotation-style line --custom-compile-command "make lock" $(if $(UPGRADE),--upgrade)
@@ -47,9 +52,10 @@ $(READY): pyproject.toml requirements/bootstrap.txt requirements/dev.txt
 run: setup ## Start the whole stack, replay the recorded calls, serve on http://127.0.0.1:8000
 	@exec $(BIN)/tidemark up --fresh --replay examples/calls.ndjson.gz --speed 3000000 $(ARGS)
 
+# In their own order, the slow files are in the middle: the last ones are short, and nobody waits for one of them.
 .PHONY: test
 test: setup ## Run the tests that need nothing but what setup installed
-	@$(BIN)/pytest -n $(WORKERS) --dist loadfile -m "not kafka and not debian and not browser and not deploy and not docs and not soak and not faults" $(ARGS)
+	@$(BIN)/pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder -m "not kafka and not debian and not browser and not deploy and not docs and not soak and not faults and not azurite and not image and not fuzz" $(ARGS)
 
 .PHONY: test-docs
 test-docs: setup ## Type every command that the pages of docs/ print
@@ -70,6 +76,44 @@ test-deploy: setup ## Check the image and the manifests with the tools of the fi
 	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements/deploy.txt
 	@npm ci --prefix tests/deploy --no-audit --no-fund --silent
 	@$(BIN)/pytest -m deploy $(ARGS)
+
+.PHONY: test-azurite
+test-azurite: setup ## Take snapshots to Azurite, which answers as Azure Blob Storage does; needs Node.js
+	@npm ci --prefix tests/snapshots --no-audit --no-fund --silent
+	@$(BIN)/pytest -m azurite $(ARGS)
+
+.PHONY: test-image
+test-image: setup ## Build the image twice and run it; needs root, buildah and mmdebstrap
+	@$(BIN)/pytest -s -m image $(ARGS)
+
+.PHONY: audit
+audit: setup ## Ask of every locked version whether a vulnerability is known; ARGS=--complete fails on gaps
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements/supply.txt
+	@$(BIN)/python supply/audit.py $(ARGS)
+
+.PHONY: sbom
+sbom: setup ## Write the bill of materials of the image's packages to build/tidemark.cdx.json (CycloneDX)
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements/supply.txt
+	@rm -rf build/sbom && $(BIN)/uv venv --quiet --python $(BIN)/python build/sbom
+	@$(BIN)/uv pip sync --python build/sbom/bin/python --quiet --require-hashes requirements/runtime.txt
+	@$(BIN)/cyclonedx-py environment --output-reproducible --validate --spec-version 1.6 --mc-type application \
+		--pyproject pyproject.toml --output-file build/tidemark.cdx.json build/sbom/bin/python
+	@rm -rf build/sbom
+
+.PHONY: test-fuzz
+test-fuzz: setup ## Send some thousand requests that nobody would, and compare the answers with the description
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements/fuzz.txt
+	@$(BIN)/pytest -m fuzz $(ARGS)
+
+.PHONY: fuzz
+fuzz: setup ## Mutate what the decoder TARGET= reads, for SECONDS= and guided by what it reaches
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements/fuzz.txt
+	@$(BIN)/python -m tests.fuzz.guided $(TARGET) --seconds $(SECONDS) --crashes build/fuzz/$(TARGET) $(ARGS)
+
+.PHONY: fuzz-api
+fuzz-api: setup ## As test-fuzz, CASES= of them, 50000 unless told otherwise
+	@$(BIN)/uv pip install --python $(BIN)/python --quiet --require-hashes -r requirements/fuzz.txt
+	@$(BIN)/python -m tests.fuzz.api --cases $(CASES) $(ARGS)
 
 .PHONY: check
 check: setup ## Lint, formatting, strict types, import contracts, declared dependencies
@@ -111,6 +155,8 @@ lock: setup ## Resolve the dependencies of pyproject.toml into requirements/, wi
 	$(COMPILE) -c requirements/dev.txt -o requirements/references.txt requirements/references.in
 	$(COMPILE) -c requirements/dev.txt -o requirements/browser.txt requirements/browser.in
 	$(COMPILE) -c requirements/dev.txt -o requirements/deploy.txt requirements/deploy.in
+	$(COMPILE) -c requirements/dev.txt -o requirements/fuzz.txt requirements/fuzz.in
+	$(subst --override requirements/overrides.txt,,$(COMPILE)) -c requirements/dev.txt -o requirements/supply.txt requirements/supply.in
 
 .PHONY: clean
 clean: ## Remove everything that these targets made, .venv and the embedded stack's data included

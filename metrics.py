@@ -252,7 +252,14 @@ HTTP_REQUESTS = Instrument(
     labels=("route", "method", "status"),
     help="HTTP requests that were answered.",
     comment="`route` is the template of the path, so billers do not multiply it; a path that no route matches counts "
-    "as one.",
+    "as one. Those that were refused as too many are counted apart.",
+)
+SHED_REQUESTS = Instrument(
+    name="tidemark_shed_requests_total",
+    kind="counter",
+    labels=("share",),
+    help="HTTP requests that were refused with 503 `overloaded`, because more were asked than could be answered.",
+    comment="`share` is `predict`, `events` or `other`: each has room of its own. Above 0 for long: add APIs.",
 )
 HTTP_REQUEST_SECONDS = Instrument(
     name="tidemark_http_request_seconds",
@@ -303,6 +310,7 @@ INSTRUMENTS = (
     COVERAGE_SKILL,
     DEAD_LETTERS,
     HTTP_REQUESTS,
+    SHED_REQUESTS,
     HTTP_REQUEST_SECONDS,
     DEPENDENCY_UP,
 )
@@ -344,6 +352,7 @@ class Instruments:
     coverage_skill: Gauge
     dead_letters: Counter
     http_requests: Counter
+    shed_requests: Counter
     http_request_seconds: Histogram
     dependency_up: Gauge
 
@@ -383,6 +392,7 @@ def instruments(registry: CollectorRegistry) -> Instruments:
         coverage_skill=COVERAGE_SKILL.gauge(registry),
         dead_letters=DEAD_LETTERS.counter(registry),
         http_requests=HTTP_REQUESTS.counter(registry),
+        shed_requests=SHED_REQUESTS.counter(registry),
         http_request_seconds=HTTP_REQUEST_SECONDS.histogram(registry),
         dependency_up=DEPENDENCY_UP.gauge(registry),
     )

@@ -18,8 +18,14 @@ from detection.challengers.selection import Selection
 from detection.errors import SettingsError
 from detection.hours import SECOND_MS
 from detection.policy import Policy
+from state.brokers import Brokers, Mechanism, Protocol
+from state.certificates import Certificates
 from state.keeping import Keeping
+from state.postgres_address import with_password
+from state.redis_address import Credentials
 from state.redis_address import parse as parse_redis_url
+from state.snapshots.address import SnapshotAddress
+from state.snapshots.address import parse as parse_snapshot_url
 
 PREFIX = "TIDEMARK_"
 SECRETS_DIR = "TIDEMARK_SECRETS_DIR"
@@ -33,6 +39,28 @@ class Settings(BaseSettings):
     kafka_brokers: str = Field(
         default="127.0.0.1:9092",
         description="Bootstrap brokers, `host:port` separated by commas.",
+    )
+    kafka_security_protocol: Protocol = Field(
+        default="PLAINTEXT",
+        description="How brokers are spoken to: `SSL` and `SASL_SSL` encrypt; the two with `SASL` say who asks, by "
+        "TIDEMARK_KAFKA_USERNAME and TIDEMARK_KAFKA_PASSWORD.",
+    )
+    kafka_sasl_mechanism: Mechanism = Field(
+        default="SCRAM-SHA-512", description="How the password is proved, where TIDEMARK_KAFKA_SECURITY_PROTOCOL asks."
+    )
+    kafka_username: str = Field(default="", description="Who we are to Kafka.")
+    kafka_password: SecretStr = Field(default=SecretStr(""), description="Password of TIDEMARK_KAFKA_USERNAME.")
+    kafka_ca_file: Path | None = Field(
+        default=None,
+        description="CAs, in PEM, that sign the brokers' certificates; without it, those of the system. The name in "
+        "the certificate is always compared.",
+    )
+    kafka_certificate_file: Path | None = Field(
+        default=None, description="Our own certificate, in PEM, for brokers that ask for one."
+    )
+    kafka_key_file: Path | None = Field(default=None, description="Key of TIDEMARK_KAFKA_CERTIFICATE_FILE, in PEM.")
+    kafka_key_password: SecretStr = Field(
+        default=SecretStr(""), description="Password of TIDEMARK_KAFKA_KEY_FILE, where it is encrypted."
     )
     kafka_group: str = Field(default="tidemark", min_length=1, description="Consumer group of the workers.")
     kafka_log_id: str = Field(
@@ -57,6 +85,25 @@ class Settings(BaseSettings):
         "`redis+sentinel://HOST:PORT,HOST:PORT/SERVICE/DB` or `redis+cluster://HOST:PORT,HOST:PORT`; `rediss` in place "
         "of `redis` for TLS.",
     )
+    redis_username: str = Field(
+        default="", description="Who we are to Redis (an ACL user), unless TIDEMARK_REDIS_URL says it."
+    )
+    redis_password: SecretStr = Field(
+        default=SecretStr(""), description="Password for Redis, unless TIDEMARK_REDIS_URL has it."
+    )
+    redis_sentinel_username: str = Field(default="", description="Who we are to the Sentinels.")
+    redis_sentinel_password: SecretStr = Field(default=SecretStr(""), description="Password for the Sentinels.")
+    redis_ca_file: Path | None = Field(
+        default=None,
+        description="CAs, in PEM, that sign the certificates of Redis (`rediss`); without it, those of the system.",
+    )
+    redis_certificate_file: Path | None = Field(
+        default=None, description="Our own certificate, in PEM, for a Redis that asks for one."
+    )
+    redis_key_file: Path | None = Field(default=None, description="Key of TIDEMARK_REDIS_CERTIFICATE_FILE, in PEM.")
+    redis_key_password: SecretStr = Field(
+        default=SecretStr(""), description="Password of TIDEMARK_REDIS_KEY_FILE, where it is encrypted."
+    )
     redis_replicas: int = Field(
         default=0,
         ge=0,
@@ -66,7 +113,11 @@ class Settings(BaseSettings):
     )
     postgres_url: SecretStr = Field(
         default=SecretStr("postgresql://postgres@127.0.0.1:5432/postgres"),
-        description="PostgreSQL with the history of closed windows.",
+        description="PostgreSQL with the history of closed windows; `?sslmode=verify-full&sslrootcert=FILE` behind it "
+        "for TLS.",
+    )
+    postgres_password: SecretStr = Field(
+        default=SecretStr(""), description="Password for PostgreSQL, unless TIDEMARK_POSTGRES_URL has it."
     )
     keep_events_days: int = Field(
         default=30,
@@ -125,6 +176,21 @@ class Settings(BaseSettings):
         description="Largest request body in bytes, after decompression.",
     )
     max_rows: int = Field(default=200_000, ge=1, le=10_000_000, description="Most rows or events in one request.")
+    requests_at_once: int = Field(
+        default=512,
+        ge=16,
+        le=100_000,
+        description="Most requests that the API has under way at a time: so many predictions, so many posts of events, "
+        "and so many others. What is more is refused with 503.",
+    )
+    longest_turn_ms: float = Field(
+        default=20,
+        ge=1,
+        le=10_000,
+        description="Milliseconds that a turn of the API's event loop may take. While turns take longer, requests "
+        "stand in line: fewer are let in at a time, down to 16 of each kind, and the others are refused with 503. A "
+        "prediction waits for three turns or four.",
+    )
     clock: Literal["wall", "events"] = Field(
         default="wall",
         description="What closes the windows of a silent biller: the wall clock, or the newest event of the stream "
@@ -272,6 +338,69 @@ class Settings(BaseSettings):
     log_format: Literal["json", "console"] = Field(
         default="json", description="Structured lines for machines, or coloured ones for people."
     )
+    snapshot_url: str = Field(
+        default="",
+        description="Where snapshots of what was learned are kept: `az://CONTAINER/PREFIX`, `s3://BUCKET/PREFIX`, "
+        "`gs://BUCKET/PREFIX` or `file:///FOLDER`; empty for nowhere. It has no credentials.",
+    )
+    snapshot_options: SecretStr = Field(
+        default=SecretStr(""),
+        description="JSON object of what the cloud's own variables and files do not say: `account_name`, "
+        "`account_key`, `access_key_id`, `endpoint` and so on. An endpoint without TLS leads to this machine alone.",
+    )
+    snapshot_ca_file: Path | None = Field(
+        default=None, description="CAs, in PEM, that sign the storage's certificate beside those of the system."
+    )
+    snapshot_hours: int = Field(
+        default=26,
+        ge=1,
+        le=8784,
+        description="Hours after which `tidemark doctor` says that the newest snapshot is too old.",
+    )
+
+    def brokers(self) -> Brokers:
+        """Kafka, as every client of it is made."""
+        return Brokers(
+            self.kafka_brokers,
+            protocol=self.kafka_security_protocol,
+            mechanism=self.kafka_sasl_mechanism,
+            username=self.kafka_username,
+            password=self.kafka_password.get_secret_value(),
+            certificates=Certificates(
+                "TIDEMARK_KAFKA",
+                ca=self.kafka_ca_file,
+                certificate=self.kafka_certificate_file,
+                key=self.kafka_key_file,
+                key_password=self.kafka_key_password.get_secret_value(),
+            ),
+        )
+
+    def redis(self) -> str:
+        """The URL of Redis with all that it takes to be let in: a secret."""
+        credentials = Credentials(
+            username=self.redis_username,
+            password=self.redis_password.get_secret_value(),
+            sentinel_username=self.redis_sentinel_username,
+            sentinel_password=self.redis_sentinel_password.get_secret_value(),
+            certificates=Certificates(
+                "TIDEMARK_REDIS",
+                ca=self.redis_ca_file,
+                certificate=self.redis_certificate_file,
+                key=self.redis_key_file,
+                key_password=self.redis_key_password.get_secret_value(),
+            ),
+        )
+        return credentials.within(self.redis_url.get_secret_value())
+
+    def postgres(self) -> str:
+        """What psycopg connects by, with the password: a secret."""
+        return with_password(self.postgres_url.get_secret_value(), self.postgres_password.get_secret_value())
+
+    def snapshots(self) -> SnapshotAddress:
+        """Where snapshots are kept; SettingsError where no such place is named."""
+        if not self.snapshot_url:
+            raise SettingsError("TIDEMARK_SNAPSHOT_URL names no place for snapshots, such as az://CONTAINER/PREFIX")
+        return parse_snapshot_url(self.snapshot_url, self.snapshot_options.get_secret_value())
 
     def policy(self) -> Policy:
         """The part of the settings that the pure core works by."""
@@ -302,6 +431,25 @@ class Settings(BaseSettings):
             raise ValueError(str(error)) from error
         return self
 
+    @model_validator(mode="after")
+    def _connections_fit(self) -> Self:
+        try:
+            self.brokers().check()
+            self.redis()
+            self.postgres()
+        except SettingsError as error:
+            raise ValueError(str(error)) from error
+        return self
+
+    @model_validator(mode="after")
+    def _snapshots_have_a_place(self) -> Self:
+        try:
+            if self.snapshot_url:
+                self.snapshots()
+        except SettingsError as error:
+            raise ValueError(f"TIDEMARK_SNAPSHOT_URL or TIDEMARK_SNAPSHOT_OPTIONS: {error}") from error
+        return self
+
     @field_validator("redis_url")
     @classmethod
     def _redis_url_names_servers(cls, url: SecretStr) -> SecretStr:
@@ -330,7 +478,10 @@ def load(**overrides: object) -> Settings:
     except ValidationError as error:
         # The refused input itself is left out: it may be a password.
         found = "; ".join(
+            # What contradicts each other names the settings itself.
             f"{PREFIX}{'.'.join(map(str, item['loc'])).upper()}: {item['msg']}"
+            if item["loc"]
+            else item["msg"].removeprefix("Value error, ")
             for item in error.errors(include_input=False, include_url=False)
         )
         raise SettingsError(found) from None

@@ -10,13 +10,14 @@ from typing import Annotated, Any, Literal
 
 import orjson
 from fastapi import APIRouter, Body, Depends, Query, Response
-from pydantic import AwareDatetime
 
 from api import cursors, openapi
 from api.access import GuardedRoute, caller
 from api.connections import Connections, connections
+from api.moments import Moment
 from api.problems import INVALID_REQUEST, UNKNOWN_ALERT, Fault, RefusedError
 from api.schemas import Acknowledgement, AlertHistoryPage, AlertList, Feedback, OpenAlert
+from api.subjects import TEXT_RULE
 from detection.errors import ConflictError, InvalidSubjectError
 from detection.hours import iso
 from detection.rules.alert import Alert, Transition, acknowledge, bar, give_opinion, key_of
@@ -38,7 +39,7 @@ _SEVERITIES = ("critical", "warning", "info")
 # What the next points need, and nobody else.
 _WORKINGS = frozenset({"recent", "n_clear", "told", "again", "last_hour", "before"})
 
-_RESPONSES = openapi.responses(OpenAlert, openapi.ALERT, 404, 409, 422, 503)
+_RESPONSES = openapi.responses(OpenAlert, openapi.ALERT, 404, 409, 413, 422, 503)
 
 
 @router.get(
@@ -83,11 +84,11 @@ async def list_alerts(
 async def list_history(  # noqa: PLR0913, PLR0917 (one parameter a query parameter)
     parts: Parts,
     subject: Annotated[str | None, Query(description="`biller:B1` or `model:NAME/VERSION`.", max_length=300)] = None,
-    metric: Annotated[str | None, Query(description="Slug of a metric.", max_length=80)] = None,
-    rule: Annotated[str | None, Query(description="Id of a rule.", max_length=80)] = None,
+    metric: Annotated[str | None, Query(description="Slug of a metric.", max_length=80, pattern=TEXT_RULE)] = None,
+    rule: Annotated[str | None, Query(description="Id of a rule.", max_length=80, pattern=TEXT_RULE)] = None,
     state: Annotated[Literal["open", "resolved"] | None, Query(description="Only those that are this by now.")] = None,
-    start: Annotated[AwareDatetime | None, Query(alias="from", description="Opened then or later.")] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Opened before.")] = None,
+    start: Annotated[Moment | None, Query(alias="from", description="Opened then or later.")] = None,
+    end: Annotated[Moment | None, Query(alias="to", description="Opened before.")] = None,
     limit: Annotated[int, Query(ge=1, le=1000, description="Most alerts of one page.")] = 100,
     cursor: Annotated[str, Query(description="`next_cursor` of the page before.", max_length=1000)] = "",
 ) -> Response:

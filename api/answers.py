@@ -16,15 +16,15 @@ from detection.policy import Policy
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import KEPT_MINUTES
-from detection.windows import Value, Window
+from detection.windows import Value
 from state.series_codec import encode_series, readable
-from state.survey import Lately, lately_of
+from state.survey import Lately
 
 Fields = Mapping[str, str]
 Answer = dict[str, Any]
 
 # An answer this much older than the clock was not renewed although it should have been.
-_OVERDUE_MS: Final = 2 * HOUR_MS
+OVERDUE_MS: Final = 2 * HOUR_MS
 
 _FAILED_CALLS: Final = 2
 _LARGEST_SCORE: Final = 1000.0
@@ -35,11 +35,11 @@ def prediction(
     metric: Metric,
     fields: Fields,
     *,
-    minutes: Mapping[int, Window],
+    lately: Lately | None,
     clock_ms: int,
     cohorts: Cohorts,
 ) -> Answer:
-    """The answer of predict, of the readable fields of a series, the subject's last minutes, and what it borrows."""
+    """The answer of predict, of the readable fields of a series, its subject's last minutes, and what it borrows."""
     status = status_at(fields, clock_ms)
     cohort = cohorts.find(metric.slug, float(fields["expected_calls"]))
     fields = borrowed(metric, fields, cohort)
@@ -50,7 +50,7 @@ def prediction(
         "claimed_exceedance": number_of(fields["claimed_exceedance"]),
         "measured_exceedance": number_of(fields["measured_exceedance"]),
         "judged": int(fields["judged"]),
-        "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
+        "alert": alert(metric, fields, lately=lately, clock_ms=clock_ms, status=status),
         "explanation": {"sentence": _sentence(metric, fields, status), "parts": orjson.loads(fields["explanation"])},
     }
 
@@ -60,7 +60,7 @@ def listed(
     metric: Metric,
     fields: Fields,
     *,
-    minutes: Mapping[int, Window],
+    lately: Lately | None,
     clock_ms: int,
     cohorts: Cohorts,
 ) -> Answer:
@@ -72,7 +72,7 @@ def listed(
         **_common(subject, metric, fields, status, cohort),
         "last_window": fields["last_window"] or None,
         "last_value": number_of(fields["last_value"]),
-        "alert": alert(metric, fields, minutes=minutes, clock_ms=clock_ms, status=status),
+        "alert": alert(metric, fields, lately=lately, clock_ms=clock_ms, status=status),
     }
 
 
@@ -100,26 +100,15 @@ def _common(subject: Subject, metric: Metric, fields: Fields, status: str, cohor
 
 def status_at(fields: Fields, clock_ms: int) -> str:
     """The published status, or `stale` when the answer was not renewed although the clock is past it."""
-    is_overdue = clock_ms > _ms(fields["valid_until"]) + _OVERDUE_MS
+    is_overdue = clock_ms > _ms(fields["valid_until"]) + OVERDUE_MS
     return "stale" if is_overdue and fields["status"] != "prior" else fields["status"]
 
 
-def alert(
-    metric: Metric, fields: Fields, *, minutes: Mapping[int, Window], clock_ms: int, status: str
-) -> dict[str, Any]:
+def alert(metric: Metric, fields: Fields, *, lately: Lately | None, clock_ms: int, status: str) -> dict[str, Any]:
     """Whether someone should look now: the last minutes are beyond the threshold, or the closed hour scored above 1.
 
     Only a `ready` series alerts. The evidence is what alerts, else the last closed hour that was judged, else null.
     """
-    is_wanted = status == "ready" and minutes and _is_now(max(minutes), clock_ms)
-    lately = lately_of(minutes) if is_wanted else None
-    return alert_lately(metric, fields, lately=lately, clock_ms=clock_ms, status=status)
-
-
-def alert_lately(
-    metric: Metric, fields: Fields, *, lately: Lately | None, clock_ms: int, status: str
-) -> dict[str, Any]:
-    """As `alert`, of the sum of the subject's last minutes."""
     if status == "ready" and lately is not None:
         live = _live_evidence(metric, fields, lately, clock_ms)
         if live is not None:

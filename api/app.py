@@ -41,6 +41,7 @@ from api import (
 from api.compression import Compressed
 from api.connections import Connect, connected
 from api.kept import Kept
+from api.shedding import Shedding
 from api.traced import Traced
 from detection.errors import SettingsError
 from metrics import Instruments
@@ -77,6 +78,8 @@ def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
         redoc_url=None,
         # An address without the last part of its path would be sent on to the same one with an empty part.
         redirect_slashes=False,
+        # Requests are traced and counted below; the framework would look with each of them whether it is to do so too.
+        telemetry={"tracing": False, "metrics": False, "logs": False},
     )
     app.state.registry = CollectorRegistry()
     app.state.instruments = metrics.instruments(app.state.registry)
@@ -102,7 +105,9 @@ def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
         page,
         docs,
     ):
-        app.include_router(room.router)
+        # The routes themselves: each router in the app would be gone through twice with every request. A dependency of
+        # the app would not reach them, and need not: GuardedRoute is what asks who may.
+        app.router.routes.extend(room.router.routes)
     page.install(app)
     problems.install(app)
     openapi.install(app)
@@ -111,6 +116,13 @@ def create_app(settings: Settings, *, connect: Connect = connected) -> FastAPI:
     traces = tracing.connect(settings, "api")
     if traces is not None:
         app.add_middleware(Traced, traces=traces)
+    # Around all others, so that what is refused costs next to nothing.
+    app.add_middleware(
+        Shedding,
+        refused=app.state.instruments.shed_requests,
+        most=settings.requests_at_once,
+        longest_turn_ms=settings.longest_turn_ms,
+    )
     return app
 
 

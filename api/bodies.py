@@ -5,6 +5,8 @@ from typing import Final, Literal, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
+from starlette.exceptions import HTTPException
+from starlette.types import Message, Receive
 
 from api.problems import INVALID_REQUEST, MEDIA_REFUSED, SHOWN_ERRORS, Fault, RefusedError
 from detection.errors import TooLargeError
@@ -23,6 +25,8 @@ _FORMATS: Final[dict[str, Format]] = {
     "text/csv": "csv",
 }
 _GZIP_WINDOW: Final = 16 + zlib.MAX_WBITS
+# Of a file that was packed in parts. Members that unpack to nothing are no bytes, however many of them are sent.
+_MOST_MEMBERS: Final = 1000
 
 
 def format_of(request: Request, *, taken: tuple[Format, ...]) -> Format:
@@ -47,13 +51,33 @@ async def read_body(request: Request, *, limit: int) -> bytes:
         raise TooLargeError(f"the body has {said} bytes, {limit} are the most")
     unpack = None if encoding in ("identity", "") else _Unpacking(limit)
     body = bytearray()
+    received = 0
     async for chunk in request.stream():
+        received += len(chunk)
+        if received > limit:
+            raise TooLargeError(f"the body has more than {limit} bytes")
         body += chunk if unpack is None else unpack.feed(chunk)
         if len(body) > limit:
             raise TooLargeError(f"the body has more than {limit} bytes{'' if unpack is None else ', unpacked'}")
     if unpack is not None:
         unpack.finish()
     return bytes(body)
+
+
+def limited(receive: Receive, *, limit: int) -> Receive:
+    """For bodies that the framework reads, all of them: HTTPException (413) once there are more than `limit` bytes."""
+    taken = 0
+
+    async def counted() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > limit:
+            # The one kind of error that the framework does not take for a body that cannot be parsed.
+            raise HTTPException(413, f"the body has more than {limit} bytes")
+        return message
+
+    return counted
 
 
 def parsed(model: type[Model], body: bytes) -> Model:
@@ -76,12 +100,16 @@ class _Unpacking:
         self._left = limit + 1
         self._stream = zlib.decompressobj(_GZIP_WINDOW)
         self._has_begun = False
+        self._members = 1
 
     def feed(self, chunk: bytes) -> bytes:
         """The unpacked bytes of this chunk, up to the limit and one more."""
         unpacked = bytearray()
         while chunk and self._left > 0:
             if self._stream.eof:
+                self._members += 1
+                if self._members > _MOST_MEMBERS:
+                    raise TooLargeError(f"the gzip body has more than {_MOST_MEMBERS} members")
                 self._stream = zlib.decompressobj(_GZIP_WINDOW)
             self._has_begun = True
             try:

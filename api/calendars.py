@@ -8,7 +8,6 @@ from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Path, Query, Request, Response
-from pydantic import AwareDatetime
 
 from api import openapi
 from api.access import GuardedRoute
@@ -16,6 +15,7 @@ from api.bodies import read_body
 from api.connections import Connections, connections
 from api.excluding import change_exclusions
 from api.exclusion_schemas import SCHEDULED, CalendarScheduled
+from api.moments import Moment
 from api.problems import INVALID_REQUEST, MEDIA_REFUSED, SHOWN_ERRORS, Fault, Kind, RefusedError, kind_of
 from detection.cohorts import size_of
 from detection.errors import ConflictError
@@ -120,7 +120,7 @@ async def put_calendar(  # noqa: PLR0913, PLR0917 (one parameter a query paramet
         Query(description="Only subjects whose series is of this cohort now: `error-rate/10-100`.", max_length=80),
     ] = None,
     start: Annotated[
-        AwareDatetime | None,
+        Moment | None,
         Query(alias="from", description="Events that ended before are left alone; the current hour when absent."),
     ] = None,
     days: Annotated[int, Query(ge=1, le=800, description="How far ahead events are looked for.")] = 400,

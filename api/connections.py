@@ -145,11 +145,11 @@ Connect = Callable[[Settings], AbstractAsyncContextManager[Connections]]
 async def connected(settings: Settings) -> AsyncIterator[Connections]:
     """Connections to what the settings name; none of them needs to answer yet."""
     policy = settings.policy()
-    store = RedisStore.connect(settings.redis_url.get_secret_value(), policy, replicas=settings.redis_replicas)
-    history = History(settings.postgres_url.get_secret_value())
+    store = RedisStore.connect(settings.redis(), policy, replicas=settings.redis_replicas)
+    history = History(settings.postgres())
     log = KafkaLog(settings)
     await history.open()
-    preparing = asyncio.create_task(_prepare(settings.postgres_url.get_secret_value()))
+    preparing = asyncio.create_task(_prepare(settings.postgres()))
     relaying: asyncio.Task[None] | None = None
     try:
         statistics, hints = Statistics(history.database, store), RedisAlerting(store.client)

@@ -13,6 +13,7 @@ from api.event_producer import ensure_topics, started_producer
 from api.log_extents import Extent, extents
 from detection.errors import DependencyError
 from settings import Settings
+from state.broker_refusal import reason
 from state.dead_letter_log import DeadLetterLog
 from state.dead_letters import Letter
 
@@ -27,6 +28,7 @@ MAX_EVENT_BYTES: Final = 1_000_000
 # A caller that waits longer for a broker would rather be told to come back.
 _ACKNOWLEDGED_WITHIN_SECONDS: Final = 10.0
 _ANSWERS_WITHIN_SECONDS: Final = 2.0
+_REFUSED_WITHIN_SECONDS: Final = 0.8
 _LINGER_MS: Final = 2
 
 
@@ -75,7 +77,7 @@ class KafkaLog:
                     sent = [await producer.send(topic, value, key=key, headers=headers) for key, value in events]
                     await asyncio.gather(*sent)
         except (KafkaError, TimeoutError, OSError) as error:
-            raise DependencyError("kafka", _reason(error)) from error
+            raise DependencyError("kafka", await self._reason(error)) from error
 
     async def ping(self) -> None:
         """See EventLog."""
@@ -84,15 +86,15 @@ class KafkaLog:
                 producer = await self._started()
                 await producer.client.fetch_all_metadata()
         except (KafkaError, TimeoutError, OSError) as error:
-            raise DependencyError("kafka", _reason(error)) from error
+            raise DependencyError("kafka", await self._reason(error)) from error
 
     async def extents(self, topics: Collection[str]) -> dict[str, dict[int, Extent]]:
         """See EventLog."""
-        return await extents(self._settings.kafka_brokers, topics, within_seconds=_ANSWERS_WITHIN_SECONDS)
+        return await extents(self._settings.brokers(), topics, within_seconds=_ANSWERS_WITHIN_SECONDS)
 
     async def dead_letters(self, limit: int) -> list[Letter]:
         """See EventLog."""
-        async with DeadLetterLog.connect(self._settings.kafka_brokers, timeout_seconds=_ANSWERS_WITHIN_SECONDS) as log:
+        async with DeadLetterLog.connect(self._settings.brokers(), timeout_seconds=_ANSWERS_WITHIN_SECONDS) as log:
             return await log.newest(limit)
 
     async def close(self) -> None:
@@ -106,7 +108,7 @@ class KafkaLog:
             if self._producer is None:
                 await ensure_topics(self._settings, (CALLS, OBSERVATIONS))
                 self._producer, is_idempotent = await started_producer(
-                    self._settings.kafka_brokers,
+                    self._settings.brokers(),
                     linger_ms=_LINGER_MS,
                     request_timeout_ms=int(_ACKNOWLEDGED_WITHIN_SECONDS * 1000),
                 )
@@ -114,8 +116,8 @@ class KafkaLog:
                     log.warning("event_log.not_idempotent", reason="the broker gives no producer ids")
             return self._producer
 
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, TimeoutError):
-        return "no answer in time"
-    return f"{type(error).__name__}: {error}"
+    async def _reason(self, error: BaseException) -> str:
+        # A producer that was let in once is not refused now.
+        if self._producer is not None:
+            return "no answer in time" if isinstance(error, TimeoutError) else f"{type(error).__name__}: {error}"
+        return await reason(self._settings.brokers(), error, within_seconds=_REFUSED_WITHIN_SECONDS)

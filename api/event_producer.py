@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from aiokafka.errors import TopicAlreadyExistsError, UnknownError, for_code
 
 from settings import Settings
+from state.brokers import Brokers
 
 _BATCH_BYTES: Final = 256 * 1024
 _SENDER_LOG: Final = logging.getLogger("aiokafka.producer.sender")
@@ -16,7 +17,7 @@ _SENDER_LOG: Final = logging.getLogger("aiokafka.producer.sender")
 
 async def ensure_topics(settings: Settings, names: Iterable[str]) -> None:
     """Create the topics that are missing, with the partitions and replicas that the settings name."""
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_brokers)
+    admin = AIOKafkaAdminClient(**settings.brokers().options())
     try:
         await admin.start()
         missing = set(names) - set(await admin.list_topics())
@@ -37,7 +38,7 @@ async def ensure_topics(settings: Settings, names: Iterable[str]) -> None:
         await admin.close()
 
 
-async def started_producer(brokers: str, *, linger_ms: int, **options: Any) -> tuple[AIOKafkaProducer, bool]:
+async def started_producer(brokers: Brokers, *, linger_ms: int, **options: Any) -> tuple[AIOKafkaProducer, bool]:
     """A started producer, and whether it is idempotent: where the broker gives producer ids it is.
 
     Its partitioner is Kafka's own (murmur2, aiokafka's default), so that every sender puts a biller into one partition.
@@ -54,8 +55,8 @@ async def started_producer(brokers: str, *, linger_ms: int, **options: Any) -> t
         _SENDER_LOG.disabled = False
 
 
-async def _start(brokers: str, **options: Any) -> AIOKafkaProducer:
-    producer = AIOKafkaProducer(bootstrap_servers=brokers, acks="all", max_batch_size=_BATCH_BYTES, **options)
+async def _start(brokers: Brokers, **options: Any) -> AIOKafkaProducer:
+    producer = AIOKafkaProducer(**brokers.options(), acks="all", max_batch_size=_BATCH_BYTES, **options)
     try:
         await producer.start()
     except BaseException:

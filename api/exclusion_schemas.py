@@ -2,7 +2,9 @@
 
 from typing import Any, Final
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.moments import Moment
 
 
 class ExclusionGiven(BaseModel):
@@ -10,10 +12,8 @@ class ExclusionGiven(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    from_: AwareDatetime = Field(
-        alias="from", description="With `to` a span of event time: every hour that it touches."
-    )
-    to: AwareDatetime = Field(description="Where it ends, at most 366 days after its beginning; it may lie ahead.")
+    from_: Moment = Field(alias="from", description="With `to` a span of event time: every hour that it touches.")
+    to: Moment = Field(description="Where it ends, at most 366 days after its beginning; it may lie ahead.")
     metric: str | int | None = Field(
         default=None, description="One metric only, by its number, slug or name; all of them when absent or `all`."
     )

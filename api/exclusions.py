@@ -30,7 +30,7 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 _ALL: Final = "all"
 
 _MADE: Final = openapi.responses(
-    ChangedExclusion, CHANGED, 404, 409, 422, 503, status=201, description="It was made."
+    ChangedExclusion, CHANGED, 404, 409, 413, 422, 503, status=201, description="It was made."
 ) | {200: openapi.answer(ChangedExclusion, CHANGED | {"relearned": {}}, description="It was there already.")}
 _TAKEN_BACK: Final = openapi.responses(ChangedExclusion, CHANGED, 404, 409, 422, 503)
 _LISTED: Final = openapi.responses(ExclusionList, {"exclusions": [EXCLUSION], "total": 1}, 404, 422, 503)

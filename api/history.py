@@ -5,12 +5,12 @@ from typing import Annotated, Any
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Response
-from pydantic import AwareDatetime
 
 from api import cursors, openapi
 from api.access import GuardedRoute
 from api.connections import Connections, connections
 from api.history_schemas import HISTORY, SPARKLINES, HistoryPage, SparklinesAnswer
+from api.moments import Moment
 from api.problems import INVALID_REQUEST, UNKNOWN_SUBJECT, Fault, RefusedError
 from api.subjects import series_of, slug_of
 from detection.events import NEWEST_MS, OLDEST_MS
@@ -40,8 +40,8 @@ async def read_history(
     parts: Parts,
     subject: Annotated[str, Query(description="`biller:B1` or `model:NAME/VERSION`.", max_length=300)],
     metric: MetricQuery,
-    start: Annotated[AwareDatetime | None, Query(alias="from", description="Hours that begin then or later.")] = None,
-    end: Annotated[AwareDatetime | None, Query(alias="to", description="Hours that begin before.")] = None,
+    start: Annotated[Moment | None, Query(alias="from", description="Hours that begin then or later.")] = None,
+    end: Annotated[Moment | None, Query(alias="to", description="Hours that begin before.")] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST_POINTS, description="Most hours of one page.")] = 500,
     cursor: Annotated[str, Query(description="`next_cursor` of the page before.", max_length=100)] = "",
 ) -> Response:
@@ -81,7 +81,7 @@ async def read_history(
     "/history/sparklines",
     summary="The last hours of some series",
     response_class=Response,
-    responses=openapi.responses(SparklinesAnswer, SPARKLINES, 422, 503),
+    responses=openapi.responses(SparklinesAnswer, SPARKLINES, 404, 422, 503),
 )
 async def read_sparklines(
     parts: Parts,

@@ -14,6 +14,8 @@ from aiokafka import AIOKafkaClient, AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
 from detection.errors import DependencyError
+from state.broker_refusal import reason
+from state.brokers import Brokers
 
 _POLL_MS: Final = 50
 # Nothing of what comes is looked at; a broker sends one whole batch all the same.
@@ -33,7 +35,7 @@ class Extent:
         return self.end - self.beginning
 
 
-async def extents(brokers: str, topics: Collection[str], *, within_seconds: float) -> dict[str, dict[int, Extent]]:
+async def extents(brokers: Brokers, topics: Collection[str], *, within_seconds: float) -> dict[str, dict[int, Extent]]:
     """Of those of the topics that exist, the extent of each partition; DependencyError without an answer in time."""
     async with _consumer(brokers, within_seconds) as consumer:
         found: dict[str, dict[int, Extent]] = {}
@@ -43,10 +45,10 @@ async def extents(brokers: str, topics: Collection[str], *, within_seconds: floa
 
 
 @asynccontextmanager
-async def _consumer(brokers: str, within_seconds: float) -> AsyncIterator[AIOKafkaConsumer]:
+async def _consumer(brokers: Brokers, within_seconds: float) -> AsyncIterator[AIOKafkaConsumer]:
     """Started, for so long; what fails inside is a DependencyError."""
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers.split(","),
+        **brokers.options(),
         enable_auto_commit=False,
         auto_offset_reset="none",
         fetch_max_wait_ms=_POLL_MS,
@@ -59,14 +61,13 @@ async def _consumer(brokers: str, within_seconds: float) -> AsyncIterator[AIOKaf
     except TimeoutError as error:
         raise DependencyError("kafka", "no answer in time") from error
     except (KafkaError, OSError) as error:
-        # The text of the library's errors begins with their name.
-        raise DependencyError("kafka", str(error)) from error
+        raise DependencyError("kafka", await reason(brokers, error)) from error
     finally:
         await consumer.stop()
 
 
 async def _extents(
-    brokers: str, consumer: AIOKafkaConsumer, topics: Collection[str]
+    brokers: Brokers, consumer: AIOKafkaConsumer, topics: Collection[str]
 ) -> Mapping[TopicPartition, Extent]:
     partitions = await _partitions(brokers, topics)
     if not partitions:
@@ -92,9 +93,9 @@ async def _extents(
     return {tp: Extent(min(beginnings[tp], end), end) for tp, end in ends.items()}
 
 
-async def _partitions(brokers: str, topics: Iterable[str]) -> list[TopicPartition]:
+async def _partitions(brokers: Brokers, topics: Iterable[str]) -> list[TopicPartition]:
     """Those of the topics that exist; to ask for a topic by its name would make it, on most brokers."""
-    client = AIOKafkaClient(bootstrap_servers=brokers.split(","))
+    client = AIOKafkaClient(**brokers.options())
     try:
         await client.bootstrap()
         cluster = await client.fetch_all_metadata()

@@ -8,6 +8,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from api.access import ACCESS, UNLISTED
+from api.links import add_links
 from api.problems import (
     FORBIDDEN,
     INTERNAL,
@@ -339,6 +340,7 @@ def install(app: FastAPI) -> None:
             for name in ("HTTPValidationError", "ValidationError"):
                 schemas.pop(name, None)
             _secure(document)
+            add_links(document)
             app.openapi_schema = document
         return app.openapi_schema
 

@@ -14,7 +14,7 @@ from fastapi import APIRouter, Depends, Header, Query, Request, Response
 
 from api import cursors, openapi
 from api.access import GuardedRoute
-from api.answers import Answer, alert_lately, number_of, status_at
+from api.answers import Answer, alert, number_of, status_at
 from api.borrowing import pooled_outlook
 from api.connections import Connections, connections
 from api.kept import Kept
@@ -130,7 +130,7 @@ def _subject(subject: Subject, survey: Survey, *, clock_ms: int, cohorts: Cohort
 def _series(slug: str, fields: Mapping[str, str], lately: Lately | None, *, clock_ms: int, cohorts: Cohorts) -> Answer:
     metric = metric_of(slug)
     status = status_at(fields, clock_ms)
-    found = alert_lately(metric, fields, lately=lately, clock_ms=clock_ms, status=status)
+    found = alert(metric, fields, lately=lately, clock_ms=clock_ms, status=status)
     evidence = found["evidence"] if found["is_alert"] else None
     outlook = None if fields["status"] == "ready" else _borrowed(metric, fields, cohorts)
     return {

@@ -78,7 +78,7 @@ async def predict_many(request: Request) -> Response:
     for subject in subjects:
         asking.must_reach(subject)
     answers = await parts.store.answers(subjects)
-    minutes = await parts.store.minutes(subjects)
+    lately = await parts.store.lately(subjects)
     cohorts = await parts.cohorts()
     found = [
         prediction(
@@ -86,7 +86,7 @@ async def predict_many(request: Request) -> Response:
             metric,
             _published(answers.get(subject, {}).get(metric.slug))
             or prior_fields(subject, metric, clock_ms=parts.begun_ms(clock_ms), policy=parts.policy),
-            minutes=minutes.get(subject, {}),
+            lately=lately.get(subject),
             clock_ms=clock_ms,
             cohorts=cohorts,
         )
@@ -97,11 +97,11 @@ async def predict_many(request: Request) -> Response:
 
 async def answer(parts: Connections, subject: Subject, metric: Metric) -> dict[str, Any]:
     """What is published of a series now; the prior of its metric when it was never seen."""
-    found, minutes = await parts.store.glance(subject, metric.slug)
+    found, lately = await parts.store.glance(subject, metric.slug)
     clock_ms = await parts.clock_ms()
     fields = _published(found) or prior_fields(subject, metric, clock_ms=parts.begun_ms(clock_ms), policy=parts.policy)
     cohorts = await parts.cohorts()
-    return prediction(subject, metric, fields, minutes=minutes, clock_ms=clock_ms, cohorts=cohorts)
+    return prediction(subject, metric, fields, lately=lately, clock_ms=clock_ms, cohorts=cohorts)
 
 
 async def _predict(request: Request, subject: Subject, metric: Metric) -> Response:
@@ -153,7 +153,7 @@ async def _after_sample(parts: Connections, subject: Subject, metric: Metric, sa
     forecast = model.forecast(hour + 1, policy)
     fields = fields_of(subject, metric, forecast, verdict, policy)
     cohorts, then_ms = await parts.cohorts(), min(clock_ms, (hour + 1) * HOUR_MS)
-    found = prediction(subject, metric, fields, minutes={}, clock_ms=then_ms, cohorts=cohorts)
+    found = prediction(subject, metric, fields, lately=None, clock_ms=then_ms, cohorts=cohorts)
     return found | {"sample": _judged(verdict)}
 
 

@@ -48,6 +48,7 @@ class Kind:
 UNAUTHENTICATED: Final = Kind(401, "unauthenticated", "Who asks is not known")
 FORBIDDEN: Final = Kind(403, "forbidden", "Who asks may not do this")
 TOO_MANY_REQUESTS: Final = Kind(429, "too-many-requests", "The key is used more often than it may be", retry_after=1)
+OVERLOADED: Final = Kind(503, "overloaded", "More is asked than can be answered", retry_after=1)
 INVALID_REQUEST: Final = Kind(422, "invalid-request", "The request cannot be read")
 UNKNOWN_SUBJECT: Final = Kind(404, "unknown-subject", "Nothing is known of this biller or model")
 UNKNOWN_EXCLUSION: Final = Kind(404, "unknown-exclusion", "There is no such exclusion")
@@ -80,8 +81,11 @@ KINDS: Final[Mapping[type[TidemarkError], Kind]] = {
 
 INTERNAL: Final = Kind(500, "internal", "Something went wrong here")
 _BY_STATUS: Final = {
+    # What the framework cannot parse at all: bytes that are no text, numbers of thousands of digits, deep nesting.
+    400: INVALID_REQUEST,
     404: Kind(404, "not-found", "There is nothing at this address"),
     405: Kind(405, "method-not-allowed", "The address does not take this method"),
+    413: KINDS[TooLargeError],
     415: MEDIA_REFUSED,
 }
 
@@ -176,7 +180,11 @@ def install(app: FastAPI) -> None:
             error.status_code, f"http-{error.status_code}", HTTPStatus(error.status_code).phrase
         )
         detail = f"{request.method} {request.url.path}: {error.detail}"
-        return problem(request, kind, detail, headers=error.headers)
+        headers = error.headers
+        if kind.status == HTTPStatus.METHOD_NOT_ALLOWED:
+            # The framework names the methods of the first route with this address, and others may have it too.
+            headers = {"Allow": ", ".join(_methods_of(request)) or (headers or {}).get("Allow", "")}
+        return problem(request, kind, detail, headers=headers)
 
     async def unexpected(request: Request, _error: Exception) -> Response:
         stored = next((text for path, text in _STORED.items() if request.url.path.startswith(path)), _NOTHING_STORED)
@@ -187,6 +195,14 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(RequestValidationError, invalid)
     app.add_exception_handler(HTTPException, refused_by_framework)
     app.add_exception_handler(Exception, unexpected)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """What OpenAPI says that this address takes."""
+    described = request.app.openapi()["paths"]
+    # Its own description comes first: /rules/dry-run could be a rule's address too.
+    found = described.get(request.url.path) or described.get(getattr(request.scope.get("route"), "path_format", ""), {})
+    return sorted(method.upper() for method in found)
 
 
 def kind_of(error: TidemarkError) -> Kind:

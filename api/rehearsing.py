@@ -10,11 +10,11 @@ from typing import Annotated, Any, Final
 
 import orjson
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime
 
 from api import openapi, rule_schemas
 from api.access import GuardedRoute
 from api.connections import Connections, connections
+from api.moments import Moment
 from api.problems import INVALID_REQUEST, Fault, RefusedError
 from api.rule_bodies import read_any_body
 from detection.catalogue import Metric, metric_of
@@ -69,9 +69,9 @@ async def dry_run(
     request: Request,
     parts: Parts,
     from_: Annotated[
-        AwareDatetime | None, Query(alias="from", description="RFC 3339; from the first hour on when absent.")
+        Moment | None, Query(alias="from", description="RFC 3339; from the first hour on when absent.")
     ] = None,
-    to: Annotated[AwareDatetime | None, Query(description="RFC 3339; to the last hour when absent.")] = None,
+    to: Annotated[Moment | None, Query(description="RFC 3339; to the last hour when absent.")] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST_SERIES, description="Most series that are looked at.")] = 500,
 ) -> Response:
     """The rules of the body only, a whole book or a single one; nothing is stored, nobody is told.

@@ -20,6 +20,7 @@ from api.problems import (
     RefusedError,
 )
 from api.rule_bodies import read_book_body, read_rule_body
+from api.subjects import TEXT_RULE
 from detection.hours import iso
 from detection.rules.rule import as_fields
 from state.rule_audit import Place, relay_changes
@@ -80,7 +81,7 @@ async def list_rules(parts: Parts, if_none_match: IfNoneMatch = "") -> Response:
 )
 async def read_audit(
     parts: Parts,
-    rule: Annotated[str | None, Query(max_length=64, description="Id of one rule only.")] = None,
+    rule: Annotated[str | None, Query(max_length=64, pattern=TEXT_RULE, description="Id of one rule only.")] = None,
     limit: Annotated[int, Query(ge=1, le=_MOST, description="Most changes of one page.")] = 100,
     cursor: Annotated[str, Query(description="`next_cursor` of the page before.", max_length=120)] = "",
 ) -> Response:

@@ -2,7 +2,9 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
+
+from api.moments import Moment
 
 Status = Literal["prior", "learning", "ready", "stale"]
 
@@ -14,13 +16,13 @@ class _Given(BaseModel):
 class Sample(_Given):
     """A value that the model is asked to think of as seen."""
 
-    timestamp: AwareDatetime | Annotated[int, Field(ge=0)] | None = Field(
+    timestamp: Moment | Annotated[int, Field(ge=0, strict=True)] | None = Field(
         default=None,
         description="Any moment of the hour that the value stands for, RFC 3339 or milliseconds since the epoch; the "
         "hour that is predicted next when absent.",
     )
-    value: float = Field(allow_inf_nan=False)
-    count: int = Field(default=1, ge=1, le=2**53, description="Calls that stand behind the value.")
+    value: float = Field(allow_inf_nan=False, strict=True)
+    count: int = Field(default=1, ge=1, le=2**53, strict=True, description="Calls that stand behind the value.")
 
 
 class PredictRequest(_Given):
@@ -175,7 +177,7 @@ class ThresholdPage(BaseModel):
 class TrainRow(_Given):
     """The value of one past hour."""
 
-    timestamp: AwareDatetime | int = Field(examples=["2026-11-21T20:00:00Z"])
+    timestamp: Moment | int = Field(examples=["2026-11-21T20:00:00Z"])
     value: float = Field(examples=[184.2])
     count: int | None = Field(default=None, ge=1, examples=[60])
 
@@ -183,7 +185,7 @@ class TrainRow(_Given):
 class TrainCall(BaseModel):
     """One past call."""
 
-    timestamp: AwareDatetime | int = Field(examples=["2026-11-21T20:00:00Z"])
+    timestamp: Moment | int = Field(examples=["2026-11-21T20:00:00Z"])
     latency_ms: float = Field(ge=0, examples=[184.2])
     outcome: Literal["ok", "error", "timeout"] | None = None
     status: int | None = Field(default=None, ge=100, le=599)
@@ -205,8 +207,8 @@ class TrainFromHistory(_Given):
     """Fold what the history knows already."""
 
     source: Literal["history"]
-    from_: AwareDatetime | None = Field(default=None, alias="from")
-    to: AwareDatetime | None = None
+    from_: Moment | None = Field(default=None, alias="from")
+    to: Moment | None = None
 
 
 class Rejection(BaseModel):
@@ -269,7 +271,7 @@ class CallGiven(BaseModel):
     """One call."""
 
     biller_id: str = Field(examples=["B1"])
-    timestamp: AwareDatetime | int = Field(examples=["2026-11-21T20:00:00Z"])
+    timestamp: Moment | int = Field(examples=["2026-11-21T20:00:00Z"])
     latency_ms: float = Field(ge=0, examples=[184.2])
     outcome: Literal["ok", "error", "timeout"] | None = Field(default=None, examples=["ok"])
     status: int | None = Field(
@@ -290,7 +292,7 @@ class ObservationGiven(BaseModel):
 
     name: str = Field(examples=["Mistral"])
     version: str = Field(examples=["v1"])
-    timestamp: AwareDatetime | int = Field(examples=["2026-11-21T20:00:00Z"])
+    timestamp: Moment | int = Field(examples=["2026-11-21T20:00:00Z"])
 
 
 class Health(BaseModel):

@@ -2,15 +2,16 @@
 
 import csv
 from collections.abc import Iterable
+from functools import lru_cache
 from io import StringIO
 from typing import Any, Final
 
 import orjson
 
 from api.stats_parameters import Format, percentile_name, write_cursor
-from detection.hours import iso
 from detection.subject import Subject
 from state.questions import Answer, Newest, Page, Question, Summary
+from state.window_codec import moment_text
 
 MEDIA_TYPES: Final[dict[Format, str]] = {
     "json": "application/json",
@@ -32,15 +33,18 @@ def document(question: Question, page: Page, *, step: str) -> bytes:
     to_ms = max(ends, default=None) if page.to_ms is None else page.to_ms
     found: dict[str, Any] = {
         **_named(question.subject),
-        "from": None if from_ms is None else iso(from_ms),
-        "to": None if to_ms is None else iso(to_ms),
+        "from": None if from_ms is None else _time(from_ms),
+        "to": None if to_ms is None else _time(to_ms),
     }
     if step:
         windows: dict[int, dict[str, Any]] = {}
         for one in page.answers:
             if isinstance(one, Summary):
-                window = {"start": iso(one.start_ms), "end": iso(one.end_ms), "metrics": {}}
-                windows.setdefault(one.start_ms, window)["metrics"][metric_name(question, one)] = _fields(question, one)
+                window = windows.get(one.start_ms)
+                if window is None:
+                    window = {"start": _time(one.start_ms), "end": _time(one.end_ms), "metrics": {}}
+                    windows[one.start_ms] = window
+                window["metrics"][metric_name(question, one)] = _fields(question, one)
         found |= {"step": step, "windows": [window for _, window in sorted(windows.items())]}
     else:
         found["metrics"] = {metric_name(question, one): _fields(question, one) for one in page.answers}
@@ -92,30 +96,42 @@ def _columns(question: Question) -> list[str]:
 def _row(question: Question, answer: Answer) -> dict[str, Any]:
     row: dict[str, Any] = {"metric": metric_name(question, answer)}
     if isinstance(answer, Summary):
-        row |= {"start": iso(answer.start_ms), "end": iso(answer.end_ms)}
+        row |= {"start": _time(answer.start_ms), "end": _time(answer.end_ms)}
     return row | _fields(question, answer)
 
 
 def _fields(question: Question, answer: Answer) -> dict[str, Any]:
-    last = {"last": _rounded(answer.last), "last_at": iso(answer.last_ms)}
+    last = {"last": _rounded(answer.last), "last_at": _time(answer.last_ms)}
     if isinstance(answer, Newest):
         return {**last, "labels": dict(answer.labels)}
-    digits = _DIGITS if question.values else _DIGITS_OF_BINS
+    rounded = _rounded if question.values else _rounded_of_bin
     return {
         "count": answer.count,
         "mean": _rounded(answer.mean),
         "min": _rounded(answer.minimum),
         "max": _rounded(answer.maximum),
         **last,
-        **{
-            percentile_name(share): _rounded(value, digits)
-            for share, value in zip(question.shares, answer.percentiles, strict=True)
-        },
+        **dict(zip(_names(question.shares), map(rounded, answer.percentiles), strict=True)),
     }
 
 
-def _rounded(value: float, digits: int = _DIGITS) -> float:
-    return float(f"{value:.{digits}g}")
+@lru_cache(maxsize=64)
+def _names(shares: tuple[float, ...]) -> tuple[str, ...]:
+    return tuple(map(percentile_name, shares))
+
+
+def _rounded(value: float) -> float:
+    return float(f"{value:.{_DIGITS}g}")
+
+
+@lru_cache(maxsize=16_384)
+def _rounded_of_bin(value: float) -> float:
+    """There are a few thousand bins, and each is answered again and again."""
+    return float(f"{value:.{_DIGITS_OF_BINS}g}")
+
+
+def _time(ms: int) -> str:
+    return moment_text(ms).decode()
 
 
 def _csv(rows: Iterable[Iterable[object]]) -> bytes:

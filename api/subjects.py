@@ -1,6 +1,6 @@
 """The subject and metric that a path names, and what a path's parameters look like in the API's description."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 from fastapi import Path
 from starlette.convertors import Convertor, register_url_convertor
@@ -29,6 +29,9 @@ class _Rest(Convertor[str]):
 register_url_convertor("rest", _Rest())
 
 _BILLER_SLUGS = {text: metric.slug for metric in BILLER_METRICS for text in (str(metric.number), metric.name.lower())}
+
+# PostgreSQL, which looks for these texts, has no character 0.
+TEXT_RULE: Final = r"^[^\x00]*$"
 
 MetricTypeId = Annotated[
     str,

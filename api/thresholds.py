@@ -1,31 +1,39 @@
 """`GET /thresholds`: what is published of all series, page by page or as one stream."""
 
-from collections.abc import AsyncIterator
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from dataclasses import dataclass
 from hashlib import blake2b
-from typing import Annotated
+from typing import Annotated, TypeVar
 
 import orjson
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from fastapi.responses import StreamingResponse
-from pydantic import AwareDatetime
 
 from api import cursors, openapi
 from api.access import GuardedRoute, caller
 from api.answers import Answer, listed
 from api.connections import Connections, connections
+from api.moments import Moment
 from api.problems import INVALID_REQUEST, Fault, RefusedError
 from api.schemas import Status, ThresholdPage
+from api.threshold_lines import lines
 from detection.catalogue import BILLER_METRICS, metric_of
 from detection.errors import InvalidSubjectError
 from detection.hours import HOUR_MS, SECOND_MS, parse_ms
 from detection.subject import Kind, Subject
+from state.as_stored import AsStored
 
 router = APIRouter(tags=["thresholds"], route_class=GuardedRoute)
+
+Batch = TypeVar("Batch")
 
 NDJSON = "application/x-ndjson"
 _MOST = 1000
 _SUBJECTS_AT_ONCE = 250
+# About a millisecond's work: others wait for no longer while all series are streamed.
+_SUBJECTS_PER_TURN = 20
 # A filter that nothing passes must not keep one request busy for ever: the page ends, and says where to go on.
 _SUBJECTS_PER_PAGE = 5_000
 _KINDS: tuple[Kind, ...] = ("biller", "model")
@@ -46,10 +54,15 @@ class Filter:
     status: str | None = None
     published_from_ms: int | None = None
 
-    def takes(self, item: Answer) -> bool:
+    @property
+    def is_open(self) -> bool:
+        """Whether it takes every published series, as far as `takes` can say."""
+        return self.status is None and self.published_from_ms is None
+
+    def takes(self, status: str, window_start: str) -> bool:
         """Whether a published series is wanted; kind and prefix were asked of the store already."""
-        return (self.status is None or item["status"] == self.status) and (
-            self.published_from_ms is None or parse_ms(item["window_start"]) >= self.published_from_ms
+        return (self.status is None or status == self.status) and (
+            self.published_from_ms is None or parse_ms(window_start) >= self.published_from_ms
         )
 
 
@@ -74,7 +87,7 @@ async def list_thresholds(  # noqa: PLR0913, PLR0917 (one parameter a query para
     prefix: Annotated[str, Query(description="What the id begins with.", max_length=257)] = "",
     status: Annotated[Status | None, Query(description="Only series of this status.")] = None,
     changed_since: Annotated[
-        AwareDatetime | None,
+        Moment | None,
         Query(
             description="RFC 3339. Only thresholds for the hour that was the next one to close at this moment, or for "
             "a later one. No series that is still published and has changed since is left out, be it by a late call or "
@@ -131,9 +144,49 @@ async def page(
 
 
 async def _lines(parts: Connections, wanted: Filter, start: tuple[str, str]) -> AsyncIterator[bytes]:
-    async for _, batch in _batches(parts, wanted, start):
-        if batch:
-            yield b"".join(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE) for item in batch)
+    """Some lines at a time, so that others are answered in between; what comes next is read meanwhile."""
+    async with aclosing(_ahead(_stored(parts, wanted, start))) as batches:
+        async for batch in batches:
+            clock_ms, cohorts = await parts.clock_ms(), await parts.cohorts()
+            for first in range(0, len(batch), _SUBJECTS_PER_TURN):
+                found = [
+                    line
+                    for one, after_slug in batch[first : first + _SUBJECTS_PER_TURN]
+                    for slug, status, begins, line in lines(one, wanted.slug, clock_ms=clock_ms, cohorts=cohorts)
+                    if slug > after_slug and (wanted.is_open or wanted.takes(status, begins.decode()))
+                ]
+                if found:
+                    yield b"".join(found)
+                await asyncio.sleep(0)
+
+
+async def _stored(
+    parts: Connections, wanted: Filter, start: tuple[str, str]
+) -> AsyncGenerator[list[tuple[AsStored, str]]]:
+    """Batch by batch, the subjects in reach as the store has them; of the cursor's own, what is behind its slug."""
+    asking = caller()
+    async for subjects, after_slug in _positions(parts, wanted, start):
+        reached = subjects if asking.reaches_all else [one for one in subjects if asking.reaches(one)]
+        yield [(one, after_slug) for one in await parts.store.as_stored(reached)]
+
+
+async def _ahead(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
+    """The same, the next one asked for before this one is worked on."""
+    asked: asyncio.Future[Batch] = asyncio.ensure_future(anext(batches))
+    try:
+        while True:
+            try:
+                batch = await asked
+            except StopAsyncIteration:
+                return
+            asked = asyncio.ensure_future(anext(batches))
+            # It begins now, so that the store is busy meanwhile.
+            await asyncio.sleep(0)
+            yield batch
+    finally:
+        asked.cancel()
+        await asyncio.gather(asked, return_exceptions=True)
+        await batches.aclose()
 
 
 async def _after(first: bytes, rest: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
@@ -146,6 +199,15 @@ async def _batches(
     parts: Connections, wanted: Filter, start: tuple[str, str]
 ) -> AsyncIterator[tuple[list[Subject], list[Answer]]]:
     """The subjects of each batch that was read, and the wanted series among theirs; flat in memory."""
+    async for subjects, after_slug in _positions(parts, wanted, start):
+        found = await _read(parts, subjects, wanted)
+        yield subjects, [item for item in found if item["metric"] > after_slug]
+
+
+async def _positions(
+    parts: Connections, wanted: Filter, start: tuple[str, str]
+) -> AsyncIterator[tuple[list[Subject], str]]:
+    """The subjects, batch by batch, and the slug behind which their series are wanted, empty for all of them."""
     after, after_slug = start
     for kind in _KINDS if wanted.kind is None else (wanted.kind,):
         prefix = f"{kind}:{wanted.prefix}"
@@ -153,29 +215,27 @@ async def _batches(
             continue
         # The subject of the cursor may have more series, so it is read once more.
         if after_slug and after.startswith(prefix):
-            again = Subject.parse(after)
-            found = await _read(parts, [again], wanted)
-            yield [again], [item for item in found if item["metric"] > after_slug]
+            yield [Subject.parse(after)], after_slug
         position = after
         while subjects := await parts.store.subjects(after=position, limit=_SUBJECTS_AT_ONCE, prefix=prefix):
             position = str(subjects[-1])
-            yield subjects, await _read(parts, subjects, wanted)
+            yield subjects, ""
 
 
 async def _read(parts: Connections, subjects: list[Subject], wanted: Filter) -> list[Answer]:
     asking = caller()
     subjects = subjects if asking.reaches_all else [one for one in subjects if asking.reaches(one)]
     answers = await parts.store.answers(subjects)
-    minutes = await parts.store.minutes(subjects)
+    lately = await parts.store.lately(subjects)
     clock_ms = await parts.clock_ms()
     cohorts = await parts.cohorts()
     items = [
-        listed(subject, metric_of(slug), fields, minutes=minutes.get(subject, {}), clock_ms=clock_ms, cohorts=cohorts)
+        listed(subject, metric_of(slug), fields, lately=lately.get(subject), clock_ms=clock_ms, cohorts=cohorts)
         for subject in subjects
         for slug, fields in sorted(answers.get(subject, {}).items())
         if fields["status"] and wanted.slug in (None, slug)
     ]
-    return [item for item in items if wanted.takes(item)]
+    return [item for item in items if wanted.takes(item["status"], item["window_start"])]
 
 
 def _write_cursor(subject: str, slug: str) -> str:

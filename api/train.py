@@ -28,6 +28,7 @@ from detection.rules.watch import Rules
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.training import Mode, Sifted, first_open, sift, train
+from state.survey import lately_of
 
 router = APIRouter(tags=["train"], route_class=GuardedRoute)
 
@@ -228,7 +229,7 @@ class _Training:
                 "skill": tally.skill,
             },
             "prediction": prediction(
-                subject, metric, fields, minutes=state.minutes, clock_ms=clock_ms, cohorts=cohorts
+                subject, metric, fields, lately=lately_of(state.minutes), clock_ms=clock_ms, cohorts=cohorts
             ),
         }
 

@@ -5,12 +5,14 @@ calls. Beyond is above the boundary (of calls: below it) with at least `LEAST_CA
 is not beyond. Where a biller has fewer calls than that nothing is said, but of the number of calls.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks._incident_stream import METRICS, Points, Stream
+from detection.live import LivePolicy
 
 Floats = NDArray[np.float64]
 
@@ -22,25 +24,41 @@ SIGMAS: Final = 3.0
 _CALLS: Final = 3
 
 
-def fixed(values: Floats, margin: float) -> Points:
-    """The largest value of the first week times a margin, the fewest calls of it divided by it: biller by biller."""
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """What is usual, and how far each window is from it, [biller, minute, metric]: in sigmas, or as a margin.
+
+    A window is beyond where its distance is greater than what is allowed; NaN where nothing can be said.
+    """
+
+    usual: Floats
+    distance: Floats
+
+
+def fixed_rule(values: Floats) -> Rule:
+    """In multiples of the largest value of the biller's first week; of calls, of its fewest in multiples of these."""
     week = values[:, WINDOW:WEEK]
-    boundary = margin * np.nanmax(np.where(np.isnan(week), -np.inf, week), axis=1)
-    boundary[:, _CALLS] = np.nanmin(week[:, :, _CALLS], axis=1) / margin
-    return _held(values, np.broadcast_to(boundary[:, None, :], values.shape))
+    largest = np.nanmax(np.where(np.isnan(week), -np.inf, week), axis=1, keepdims=True)
+    fewest = np.nanmin(week[:, :, _CALLS], axis=1, keepdims=True)
+    with np.errstate(invalid="ignore", divide="ignore"):
+        distance = values / largest
+        distance[:, :, _CALLS] = fewest / values[:, :, _CALLS]
+    # Nothing of what never was any.
+    distance[np.isnan(distance) & ~np.isnan(values)] = 0.0
+    return Rule(np.nanmean(week, axis=1, keepdims=True), distance)
 
 
-def trailing_day(values: Floats, sigmas: float = SIGMAS) -> Points:
-    """Mean and so many standard deviations of the windows of the day before."""
-    boundary = np.full(values.shape, np.nan)
-    mean, deviation = _moments(values)
-    # The window itself is not part of what it is held against.
-    boundary[:, DAY + WINDOW :] = _beyond(mean, deviation, sigmas)[:, DAY:-WINDOW]
-    return _held(values, boundary)
+def day_rule(values: Floats) -> Rule:
+    """Standard deviations from the mean of the windows of the day before."""
+    mean, deviation = (np.full(values.shape, np.nan) for _ in range(2))
+    for part, found in zip(_moments(values), (mean, deviation), strict=True):
+        # The window itself is not part of what it is held against.
+        found[:, DAY + WINDOW :] = part[:, DAY:-WINDOW]
+    return Rule(mean, _sigmas(values, mean, deviation))
 
 
-def hour_of_week(values: Floats, sigmas: float = SIGMAS) -> Points:
-    """Mean and so many standard deviations of all earlier windows of the same hour of the week."""
+def week_rule(values: Floats) -> Rule:
+    """Standard deviations from the mean of all earlier windows of the same hour of the week."""
     billers, minutes, metrics = values.shape
     weeks = minutes // WEEK
     by_hour = values[:, : weeks * WEEK].reshape(billers, weeks, 168, 60, metrics)
@@ -52,11 +70,31 @@ def hour_of_week(values: Floats, sigmas: float = SIGMAS) -> Points:
     with np.errstate(invalid="ignore", divide="ignore"):
         mean = total / number
         deviation = np.sqrt(np.maximum(squares / number - mean * mean, 0.0))
-    earlier = np.full((billers, weeks, 168, metrics), np.nan)
-    earlier[:, 1:] = _beyond(mean, deviation, sigmas)[:, :-1]
-    boundary = np.full(values.shape, np.nan)
-    boundary[:, : weeks * WEEK] = np.repeat(earlier.reshape(billers, weeks * 168, metrics), 60, axis=1)
-    return _held(values, boundary)
+
+    def by_minute(of_hours: Floats) -> Floats:
+        earlier = np.full((billers, weeks, 168, metrics), np.nan)
+        earlier[:, 1:] = of_hours[:, :-1]
+        found = np.full(values.shape, np.nan)
+        found[:, : weeks * WEEK] = np.repeat(earlier.reshape(billers, weeks * 168, metrics), 60, axis=1)
+        return found
+
+    usual = by_minute(mean)
+    return Rule(usual, _sigmas(values, usual, by_minute(deviation)))
+
+
+def fixed(values: Floats, margin: float) -> Points:
+    """`fixed_rule` with this margin."""
+    return held(fixed_rule(values), margin)
+
+
+def trailing_day(values: Floats, sigmas: float = SIGMAS) -> Points:
+    """`day_rule` with so many sigmas."""
+    return held(day_rule(values), sigmas)
+
+
+def hour_of_week(values: Floats, sigmas: float = SIGMAS) -> Points:
+    """`week_rule` with so many sigmas."""
+    return held(week_rule(values), sigmas)
 
 
 def windows(stream: Stream) -> Floats:
@@ -71,6 +109,33 @@ def windows(stream: Stream) -> Floats:
     np.divide(100.0 * timeouts, calls, out=values[:, :, 2], where=calls >= LEAST_CALLS)
     values[:, :, _CALLS] = calls
     return values
+
+
+def held(rule: Rule, allowed: float) -> Points:
+    """Every window against what is allowed."""
+    with np.errstate(invalid="ignore"):
+        is_beyond = rule.distance > allowed
+    return Points(is_beyond, ~is_beyond & ~np.isnan(rule.distance))
+
+
+def worth_it(values: Floats, usual: Floats, policy: LivePolicy) -> NDArray[np.bool_]:
+    """Which windows are, compared with what is usual, above the floors of Tidemark's own judge, and have its evidence.
+
+    Calls and failures are those of the five minutes.
+    """
+    usual = np.broadcast_to(usual, values.shape)
+    calls = values[:, :, _CALLS]
+    with np.errstate(invalid="ignore"):
+        above = values - usual
+        found = np.zeros(values.shape, bool)
+        found[:, :, 0] = above[:, :, 0] >= np.maximum(policy.least_ms, policy.least_share * usual[:, :, 0])
+        found[:, :, 0] &= calls - calls * values[:, :, 2] / 100.0 >= policy.least_answered
+        for metric in (1, 2):
+            least = np.maximum(100.0 * policy.least_rate, policy.least_rise * usual[:, :, metric])
+            found[:, :, metric] = above[:, :, metric] >= least
+            found[:, :, metric] &= calls * values[:, :, metric] / 100.0 >= policy.least_failed
+        found[:, :, _CALLS] = calls <= (1.0 - policy.least_drop) * usual[:, :, _CALLS]
+    return found
 
 
 def _moments(values: Floats) -> tuple[Floats, Floats]:
@@ -90,15 +155,9 @@ def _moments(values: Floats) -> tuple[Floats, Floats]:
         return mean + centre, np.sqrt(np.maximum(squares / number - mean * mean, 0.0))
 
 
-def _beyond(mean: Floats, deviation: Floats, sigmas: float) -> Floats:
-    boundary = mean + sigmas * deviation
-    boundary[..., _CALLS] = mean[..., _CALLS] - sigmas * deviation[..., _CALLS]
-    return boundary
-
-
-def _held(values: Floats, boundary: Floats) -> Points:
-    with np.errstate(invalid="ignore"):
-        is_beyond = values > boundary
-        is_beyond[:, :, _CALLS] = values[:, :, _CALLS] < boundary[:, :, _CALLS]
-    is_known = ~np.isnan(values) & ~np.isnan(boundary)
-    return Points(is_beyond & is_known, ~is_beyond & is_known)
+def _sigmas(values: Floats, mean: Floats, deviation: Floats) -> Floats:
+    with np.errstate(invalid="ignore", divide="ignore"):
+        found = (values - mean) / deviation
+        found[:, :, _CALLS] *= -1.0
+    found[(values == mean) & (deviation == 0.0)] = 0.0
+    return found

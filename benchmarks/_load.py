@@ -1,7 +1,7 @@
-"""The load generator, a process of its own: `python -m benchmarks._load PORT PATH COUNT SECONDS CONNECTIONS RATE`.
+"""The load generator, a process of its own: `python -m benchmarks._load SPEC`, where SPEC is a `Load` as JSON.
 
-Sends `POST PATH` over keep-alive connections on the loopback, where `{}` in PATH is the next of COUNT billers. With a
-RATE of 0 every connection sends again as soon as it was answered: what the server can do. With a RATE, requests fall
+Sends `POST` over keep-alive connections on the loopback, where `{}` in the path is the next of so many billers. With a
+rate of 0 every connection sends again as soon as it was answered: what the server can do. With a rate, requests fall
 due at random (a Poisson process) whether or not earlier ones were answered, and a latency counts from when its request
 was due: a slow answer cannot hide those that waited behind it.
 
@@ -14,7 +14,7 @@ import selectors
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle
 from typing import cast
@@ -24,13 +24,17 @@ import orjson
 import uvloop
 
 _OK = 200
+_SHED = 503
 # What is still unanswered after the end is waited for, so that it counts.
 _DRAIN_SECONDS = 10.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Load:
-    """What is sent; a `rate` of 0 sends as fast as it is answered."""
+    """What is sent, with which API key; a `rate` of 0 sends as fast as it is answered.
+
+    Where answers `may_shed`, a 503 with Retry-After is counted, and not a failure.
+    """
 
     port: int
     path: str
@@ -38,17 +42,26 @@ class Load:
     seconds: float
     connections: int
     rate: float = 0.0
+    key: str = ""
+    may_shed: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Measured:
-    """Latencies in milliseconds; `body_bytes` is the mean length of an answer."""
+    """Latencies of what was `answered` with 200, in milliseconds; `body_bytes` is the mean length of such an answer.
+
+    `unsent` were due, and found no connection until the end. With a rate, `latencies_ms` are all of them, in order of
+    size.
+    """
 
     answered: int
+    shed: int
+    unsent: int
     seconds: float
     p50_ms: float
     p99_ms: float
     body_bytes: float
+    latencies_ms: Sequence[float] = ()
 
     @property
     def per_second(self) -> float:
@@ -58,8 +71,11 @@ class Measured:
 class _Connection(asyncio.Protocol):
     """One keep-alive connection, one request at a time."""
 
-    def __init__(self, answered: Callable[["_Connection", float, int], None]) -> None:
+    def __init__(self, answered: Callable[["_Connection", float, int], None], *, may_shed: bool) -> None:
         self._answered = answered
+        self._may_shed = may_shed
+        self._is_retried = False
+        self.is_shed = False
         self._parser = httptools.HttpResponseParser(self)
         self._due = 0.0
         self._bytes = 0
@@ -76,12 +92,17 @@ class _Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._parser.feed_data(data)
 
+    def on_header(self, name: bytes, _value: bytes) -> None:
+        self._is_retried = self._is_retried or name.lower() == b"retry-after"
+
     def on_body(self, body: bytes) -> None:
         self._bytes += len(body)
 
     def on_message_complete(self) -> None:
         status = self._parser.get_status_code()
-        if status != _OK:
+        self.is_shed = self._may_shed and status == _SHED and self._is_retried
+        self._is_retried = False
+        if status != _OK and not self.is_shed:
             self.failure = f"an answer had status {status}"
         elif not self._bytes:
             self.failure = "an answer was empty"
@@ -102,7 +123,9 @@ class _Run:
         self._requests = _requests(load)
         self._latencies: list[float] = []
         self._bytes = 0
-        self._free: list[_Connection] = []
+        self._shed = 0
+        # In turns, so that none of them is idle for so long that the server closes it.
+        self._free: deque[_Connection] = deque()
         self._waiting: deque[float] = deque()
         self._ends = float("inf")
         self._last = 0.0
@@ -112,17 +135,17 @@ class _Run:
         every: list[_Connection] = []
         for _ in range(self._load.connections):
             _, connection = await loop.create_connection(
-                lambda: _Connection(self._on_answer), "127.0.0.1", self._load.port
+                lambda: _Connection(self._on_answer, may_shed=self._load.may_shed), "127.0.0.1", self._load.port
             )
             every.append(connection)
-        self._free = list(every)
+        self._free = deque(every)
         started = time.perf_counter()
         self._ends = started + self._load.seconds
         if self._load.rate:
             await self._keep_rate(started)
         else:
             while self._free:
-                self._send(self._free.pop(), time.perf_counter())
+                self._send(self._free.popleft(), time.perf_counter())
             await asyncio.sleep(self._load.seconds)
         await self._drain(len(every))
         ended = max(self._last, self._ends) if self._load.rate else self._last
@@ -133,13 +156,18 @@ class _Run:
             connection.close()
         if failures:
             raise RuntimeError(failures[0])
+        if not self._latencies:
+            raise RuntimeError("nothing was answered")
         ordered = sorted(self._latencies)
         return Measured(
             answered=len(ordered),
+            shed=self._shed,
+            unsent=len(self._waiting),
             seconds=ended - started,
             p50_ms=1000 * ordered[len(ordered) // 2],
             p99_ms=1000 * ordered[len(ordered) * 99 // 100],
             body_bytes=self._bytes / len(ordered),
+            latencies_ms=[round(1000 * one, 3) for one in ordered] if self._load.rate else (),
         )
 
     async def _keep_rate(self, started: float) -> None:
@@ -147,14 +175,24 @@ class _Run:
         due = started
         while due < self._ends:
             due += chance.expovariate(self._load.rate)
-            await asyncio.sleep(due - time.perf_counter())
+            # Several may be due already; the loop still has to hear the answers.
+            await asyncio.sleep(max(due - time.perf_counter(), 0.0))
             if self._free:
-                self._send(self._free.pop(), due)
+                self._send(self._free.popleft(), due)
             else:
                 self._waiting.append(due)
 
     async def _drain(self, connections: int) -> None:
         end = time.perf_counter() + _DRAIN_SECONDS
+        if self._load.may_shed:
+            # More was due than anybody could send: what is left says so, and need not be sent.
+            unsent, self._waiting = self._waiting, deque()
+            await self._drained(connections, end)
+            self._waiting = unsent
+            return
+        await self._drained(connections, end)
+
+    async def _drained(self, connections: int, end: float) -> None:
         while len(self._free) < connections and time.perf_counter() < end:  # noqa: ASYNC110 (twice a run)
             await asyncio.sleep(0.005)
 
@@ -163,8 +201,11 @@ class _Run:
 
     def _on_answer(self, connection: _Connection, seconds: float, length: int) -> None:
         self._last = time.perf_counter()
-        self._latencies.append(seconds)
-        self._bytes += length
+        if connection.is_shed:
+            self._shed += 1
+        else:
+            self._latencies.append(seconds)
+            self._bytes += length
         if connection.failure:
             self._free.append(connection)
         elif self._load.rate:
@@ -182,10 +223,11 @@ def _requests(load: Load) -> Iterator[bytes]:
     """The billers in an order of their own, again and again."""
     names = [f"B{number:06d}" for number in range(load.billers)]
     random.Random(7).shuffle(names)
+    known = f"Authorization: Bearer {load.key}\r\n" if load.key else ""
     return cycle(
         [
             f"POST {load.path.format(name)} HTTP/1.1\r\nHost: 127.0.0.1:{load.port}\r\nAccept: */*\r\n"
-            f"Content-Length: 0\r\n\r\n".encode()
+            f"{known}Content-Length: 0\r\n\r\n".encode()
             for name in names
         ]
     )
@@ -197,15 +239,7 @@ def _precise() -> asyncio.AbstractEventLoop:
 
 
 def main() -> None:
-    port, path, billers, seconds, connections, rate = sys.argv[1:]
-    load = Load(
-        port=int(port),
-        path=path,
-        billers=int(billers),
-        seconds=float(seconds),
-        connections=int(connections),
-        rate=float(rate),
-    )
+    load = Load(**orjson.loads(sys.argv[1]))
     with asyncio.Runner(loop_factory=_precise if load.rate else uvloop.new_event_loop) as runner:
         measured = runner.run(_Run(load).measure())
     sys.stdout.write(orjson.dumps(asdict(measured)).decode() + "\n")

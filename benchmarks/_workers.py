@@ -64,7 +64,9 @@ class Workers:
     def __init__(
         self, environment: Mapping[str, str], folder: Path, *, count: int = 1, command: Sequence[str] = PRODUCT
     ) -> None:
-        self._environment = {**os.environ, **environment}
+        self._environment = {**os.environ, **environment, "PYTHONPYCACHEPREFIX": str(folder / "bytecode")}
+        # As in an image: what Python has compiled once is there at the next start.
+        self._environment.pop("PYTHONDONTWRITEBYTECODE", None)
         self._folder = folder
         self._count = count
         self._command = command

@@ -49,10 +49,14 @@ PLAN: Final = RESULTS / "statistics.plan.txt"
 _DEADLINE_SECONDS: Final = 60
 _EUROPE: Final = """(select id from label_sets where labels @> '{"region": "eu"}')"""
 _SHARES: Final = "array[0.5, 0.9, 0.95, 0.99]"
+# As quick as raw rows can be asked: by what their index has, metric by metric.
 _RAW: Final = """
 select {window}, metric, count(*), avg(value), min(value), max(value), max(at),
     (max(array[date_part('epoch', at), value]))[2], percentile_disc({shares}) within group (order by value)
-from observation_events where subject = %s and {condition} group by 1, 2 order by 1, 2
+from observation_events where subject = %(subject)s and {condition}
+    and hashtext(subject || ' ' || metric)
+        = any(array(select hashtext(%(subject)s::text || ' ' || one) from unnest(%(metrics)s::text[]) as one))
+group by 1, 2 order by 1, 2
 """
 
 
@@ -246,7 +250,7 @@ def _ask_rows(url: str, size: Size) -> Latencies:
         for asked, subject in _questions(size, times=size.asked_raw):
             statement = _RAW.format(window=asked.window, condition=asked.condition, shares=_SHARES)
             started = time.perf_counter()
-            connection.execute(statement.encode(), (str(subject),)).fetchall()
+            connection.execute(statement.encode(), {"subject": str(subject), "metrics": list(METRICS)}).fetchall()
             found.setdefault(asked.name, []).append(1000 * (time.perf_counter() - started))
     return found
 

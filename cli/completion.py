@@ -47,9 +47,7 @@ def stored_subjects(incomplete: str) -> list[str]:
 
     async def found() -> list[str]:
         settings = load()
-        store = RedisStore.connect(
-            settings.redis_url.get_secret_value(), settings.policy(), timeout_seconds=_SECONDS, retries=0
-        )
+        store = RedisStore.connect(settings.redis(), settings.policy(), timeout_seconds=_SECONDS, retries=0)
         try:
             async with asyncio.timeout(_SECONDS):
                 return [
@@ -76,6 +74,20 @@ def served_subjects(ctx: typer.Context, incomplete: str) -> list[str]:
             .json()
         )
         return list(dict.fromkeys(one["subject"].partition(":")[2] for one in answer["thresholds"]))
+
+    return _or_nothing(found)
+
+
+def stored_snapshots(incomplete: str) -> list[str]:
+    """Ids of snapshots that begin like this, newest first; none where the storage is away."""
+    from settings import load
+    from state.snapshots.manifest import ids
+    from state.snapshots.storage import Storage
+
+    def found() -> list[str]:
+        settings = load()
+        storage = Storage.open(settings.snapshots(), certificates=settings.snapshot_ca_file, is_patient=False)
+        return [one for one in ("latest", *reversed(ids(storage))) if one.startswith(incomplete)][:_MOST]
 
     return _or_nothing(found)
 

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 
+from cli.options import AsJson
 from detection.errors import InputError
 
 if TYPE_CHECKING:
@@ -70,7 +71,7 @@ def list_(
     until: UntilOption = "",
     at: PlaceOption = None,
     limit: Annotated[int, typer.Option(min=1, max=100_000, help="How many are shown at most.")] = 50,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the newest dead letters: when, why, where from, and how they begin.
 
@@ -86,7 +87,7 @@ def list_(
     settings = load()
 
     async def read() -> "list[Letter]":
-        async with DeadLetterLog.connect(settings.kafka_brokers) as log:
+        async with DeadLetterLog.connect(settings.brokers()) as log:
             return await log.newest(limit, selection.takes)
 
     letters = asyncio.run(read())
@@ -137,7 +138,7 @@ def replay(  # noqa: PLR0917 (one parameter an option)
                 typer.confirm(f"Send {counted.ready:,} back to {', '.join(counted.topics)}?", abort=True, err=True)
             with Progress({"letters": counted.ready}, is_shown=sys.stderr.isatty()) as progress:
                 facts["sent"] = await resending.send(
-                    settings.kafka_brokers, rate=rate, on_sent=lambda some: progress.advance("letters", some)
+                    settings.brokers(), rate=rate, on_sent=lambda some: progress.advance("letters", some)
                 )
         return facts
 
@@ -156,8 +157,8 @@ async def _resending(settings: "Settings", selection: "Selection", again: bool, 
     from state.redis_store import RedisStore
     from state.replayed import Replayed
 
-    store = RedisStore.connect(settings.redis_url.get_secret_value(), settings.policy())
-    async with aclosing(store), DeadLetterLog.connect(settings.kafka_brokers) as log:
+    store = RedisStore.connect(settings.redis(), settings.policy())
+    async with aclosing(store), DeadLetterLog.connect(settings.brokers()) as log:
         return await work(Resending(log, Replayed(store.client), await log.spans(), selection, again))
 
 

@@ -4,6 +4,7 @@ Nothing is changed by it, and of what is away, nothing but that is said.
 """
 
 import asyncio
+import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -59,6 +60,10 @@ async def examine(*, timeout_seconds: float = _SECONDS) -> list[Finding]:
         if settings is None:
             return findings + [unknown(name, "the settings cannot be used") for name in _DEPENDENCIES]
         findings.append(disk(settings.data_dir))
+        if settings.snapshot_url:
+            from cli.snapshot_checks import snapshot_finding
+
+            findings.append(await asyncio.to_thread(snapshot_finding, settings, now_ms=time.time_ns() // 1_000_000))
         return findings + await dependencies(settings, timeout_seconds=timeout_seconds)
     except ImportError as error:
         # Whoever asks for a doctor may lack just that.
@@ -74,11 +79,9 @@ async def dependencies(settings: "Settings", *, timeout_seconds: float) -> list[
 
     kafka, (redis, progress), postgres = await asyncio.gather(
         broker_findings(settings, timeout_seconds=timeout_seconds),
-        redis_findings(
-            settings.redis_url.get_secret_value(), replicas=settings.redis_replicas, timeout_seconds=timeout_seconds
-        ),
+        redis_findings(settings.redis(), replicas=settings.redis_replicas, timeout_seconds=timeout_seconds),
         postgres_findings(
-            settings.postgres_url.get_secret_value(),
+            settings.postgres(),
             settings.keeping(),
             is_wall_clock=settings.clock == "wall",
             timeout_seconds=timeout_seconds,
@@ -97,9 +100,9 @@ async def _together(settings: "Settings", progress: "dict[str, Reached]", *, tim
     from state.redis_store import RedisStore
 
     name = "pipeline.progress"
-    store = RedisStore.connect(settings.redis_url.get_secret_value(), settings.policy(), retries=0)
+    store = RedisStore.connect(settings.redis(), settings.policy(), retries=0)
     try:
-        ends = await extents(settings.kafka_brokers, ("calls", "observations"), within_seconds=timeout_seconds)
+        ends = await extents(settings.brokers(), ("calls", "observations"), within_seconds=timeout_seconds)
         lives = {topic: one.life for topic, one in (await store.log_lives()).items()}
     except (DependencyError, UnreadableStateError) as error:
         return [unknown(name, str(error))]

@@ -37,7 +37,7 @@ async def export_state(
     progress_of_all = await store.progress()
     header = Header(log_id, iso(wall_ms), bool(globs), progress_of_all, await redis.shared())
     count = 0
-    prefix = _beginning(globs)
+    prefix = beginning(globs)
     with written(path) as file, progress(max(await redis.count(), 1)) as shown:
         file.write(writer.header(header))
         after = ""
@@ -52,7 +52,7 @@ async def export_state(
     return count
 
 
-def _beginning(globs: Collection[str]) -> str:
+def beginning(globs: Collection[str]) -> str:
     """What the text of every subject that fits begins with, as far as that is known."""
     beginnings = {literal_beginning(glob) for glob in globs}
     return beginnings.pop() if len(beginnings) == 1 and all(":" in one for one in beginnings) else ""

@@ -18,13 +18,12 @@ come with any import, and a file of another log, or of other lives than Redis ha
 """
 
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from cli.exporting import fits
-from cli.packed import read
 from cli.progress import Progress
 from detection.errors import ConflictError, InputError, OperatorError
 from detection.hours import iso
@@ -36,6 +35,9 @@ from state.redis_progress import decode_lives
 from state.redis_store import RedisStore
 from state.store import Head, Reached
 
+if TYPE_CHECKING:
+    from settings import Settings
+
 _AT_ONCE: Final = 250
 
 # What a state says of the topics and of nothing else.
@@ -44,6 +46,10 @@ _REV: Final = b"rev"
 
 # The lives of the topics, among what belongs to no subject.
 _LOG: Final = "log"
+
+
+# Opens the lines, from the first one on; they are read twice.
+Source = Callable[[], AbstractContextManager[Iterator[bytes]]]
 
 
 @dataclass(slots=True)
@@ -80,7 +86,7 @@ class Imported:
 
 async def import_state(
     store: RedisStore,
-    path: Path,
+    source: Source,
     *,
     policy: Policy,
     log_id: str,
@@ -100,16 +106,29 @@ async def import_state(
     """
     work = _Import(store, RedisExport(store.client), log_id, is_replacing, is_other_log, Imported(is_dry))
     with progress({"checked": None}) as shown:
-        count = await work.check(path, policy, globs, shown)
+        count = await work.check(source, policy, globs, shown)
     if is_dry:
         return work.done
-    with read(path) as lines, progress({"written": max(count, 1)}) as shown:
+    with source() as lines, progress({"written": max(count, 1)}) as shown:
         reader = Reader(lines)
         await work.write_shared(reader.header, is_whole=not (globs or reader.header.is_partial))
         for some in _parts(one for one in reader.subjects() if fits(one.subject, globs)):
             await work.write(some, wall_ms)
             shown.advance("written", len(some))
     return work.done
+
+
+async def refuse_beside_workers(settings: "Settings") -> None:
+    """OperatorError where Kafka says that workers are alive: they would go on with what they have in memory."""
+    from cli.log import members
+
+    workers = await members(settings)
+    if workers:
+        raise OperatorError(
+            f"{workers} of the group {settings.kafka_group!r} are alive: stop the workers first, and wait for "
+            f"TIDEMARK_KAFKA_SESSION_SECONDS ({settings.kafka_session_seconds:g} s) if one was killed; --force goes on "
+            "all the same, and fails where one of them writes a subject meanwhile"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,11 +140,11 @@ class _Import:
     is_other_log: bool
     done: Imported
 
-    async def check(self, path: Path, policy: Policy, globs: Collection[str], shown: Progress) -> int:
+    async def check(self, source: Source, policy: Policy, globs: Collection[str], shown: Progress) -> int:
         """Read the whole file, and compare with what is stored; how many subjects are to be looked at."""
         count = newer = 0
         first = ""
-        with read(path) as lines:
+        with source() as lines:
             reader = Reader(lines)
             if not self.is_other_log:
                 await self._check_log(reader.header)

@@ -49,7 +49,7 @@ def inspect(
     settings = load()
 
     async def read() -> _Facts:
-        store = RedisStore.connect(settings.redis_url.get_secret_value(), settings.policy())
+        store = RedisStore.connect(settings.redis(), settings.policy())
         try:
             return await facts_of(store, Subject.parse(subject), metric=metric)
         finally:

@@ -142,7 +142,7 @@ def _asked(ask: "Callable[[RedisApiKeys], Awaitable[Result]]") -> Result:
     settings = load()
 
     async def asking() -> Result:
-        client = client_of(settings.redis_url.get_secret_value(), connections=1, timeout_seconds=5.0, retries=3)
+        client = client_of(settings.redis(), connections=1, timeout_seconds=5.0, retries=3)
         try:
             return await ask(RedisApiKeys(client))
         finally:

@@ -70,7 +70,7 @@ def log(
 async def _with_store(settings: "Settings", work: Any) -> dict[str, Any]:
     from state.redis_store import RedisStore
 
-    store = RedisStore.connect(settings.redis_url.get_secret_value(), settings.policy())
+    store = RedisStore.connect(settings.redis(), settings.policy())
     try:
         found: dict[str, Any] = await work(store)
         return found
@@ -114,7 +114,7 @@ async def members(settings: "Settings") -> int | None:
     from aiokafka.admin import AIOKafkaAdminClient
     from aiokafka.errors import KafkaError
 
-    admin = AIOKafkaAdminClient(bootstrap_servers=settings.kafka_brokers.split(","))
+    admin = AIOKafkaAdminClient(**settings.brokers().options())
     try:
         async with asyncio.timeout(_ASK_SECONDS):
             await admin.start()

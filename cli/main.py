@@ -67,7 +67,9 @@ _SUBCOMMANDS = {
     "explain": _Subcommand("cli.explain", "Say why the threshold of a series is what it is, and how it has held."),
     "dead-letters": _Subcommand("cli.dead_letters", "List what could not be used, or send it again."),
     "state": _Subcommand("cli.state", "Export what was learned, import it, or learn it anew from the history."),
+    "snapshots": _Subcommand("cli.snapshots", "Keep what was learned in object storage, and bring it back."),
     "keys": _Subcommand("cli.keys", "Make, list, rotate and take back the keys that the API is asked with."),
+    "acl": _Subcommand("cli.acl", "Print the users that Redis is to have, one for each role."),
     "doctor": _Subcommand("cli.doctor", "Check every dependency and setting, and say what to do."),
     "completion": _Subcommand("cli.completion", "Print the script that completes this command in a shell."),
 }

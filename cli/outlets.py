@@ -62,16 +62,19 @@ async def kafka(settings: "Settings") -> AsyncIterator[Outlet]:
     from aiokafka.errors import KafkaError
 
     from api.event_producer import ensure_topics, started_producer
+    from state.broker_refusal import reason
 
     try:
         await ensure_topics(settings, [CALLS, OBSERVATIONS])
-        producer, _ = await started_producer(settings.kafka_brokers, linger_ms=_LINGER_MS)
+        producer, _ = await started_producer(settings.brokers(), linger_ms=_LINGER_MS)
         try:
             yield _Kafka(producer)
         finally:
             await producer.stop()
     except KafkaError as error:
-        raise DependencyError("Kafka", f"{settings.kafka_brokers}: {error}") from error
+        raise DependencyError(
+            "Kafka", f"{settings.kafka_brokers}: {await reason(settings.brokers(), error)}"
+        ) from error
 
 
 class _Http:

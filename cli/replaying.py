@@ -14,6 +14,7 @@ from api.event_producer import ensure_topics, started_producer
 from cli.recordings import Recording
 from detection.errors import DependencyError, InvalidRowError
 from settings import Settings
+from state.broker_refusal import reason
 
 TOPIC = "calls"
 
@@ -62,13 +63,15 @@ async def replay(
     with Recording(path) as recording:
         try:
             await ensure_topics(settings, [topic])
-            producer, _ = await started_producer(settings.kafka_brokers, linger_ms=_LINGER_MS)
+            producer, _ = await started_producer(settings.brokers(), linger_ms=_LINGER_MS)
             try:
                 return await _send(recording, producer, topic, speed=speed, limit=limit, on_progress=on_progress)
             finally:
                 await producer.stop()
         except KafkaError as error:
-            raise DependencyError("Kafka", f"{settings.kafka_brokers}: {error}") from error
+            raise DependencyError(
+                "Kafka", f"{settings.kafka_brokers}: {await reason(settings.brokers(), error)}"
+            ) from error
 
 
 async def _send(

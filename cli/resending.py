@@ -21,6 +21,8 @@ from api.event_producer import started_producer
 from cli.letters import Fate, Selection, fate
 from detection.errors import DependencyError
 from detection.hours import iso
+from state.broker_refusal import reason
+from state.brokers import Brokers
 from state.dead_letter_log import DeadLetterLog, Span
 from state.dead_letters import LATE, REPLAYED_HEADER, Letter
 from state.replayed import Replayed
@@ -65,7 +67,7 @@ class Resending:
             )
         return counted
 
-    async def send(self, brokers: str, *, rate: float, on_sent: Callable[[int], None] = lambda _: None) -> int:
+    async def send(self, brokers: Brokers, *, rate: float, on_sent: Callable[[int], None] = lambda _: None) -> int:
         """Send those that are ready, at most `rate` a second; how many. DependencyError where a server is away.
 
         `on_sent` is told of each few of them that the broker has.
@@ -89,7 +91,7 @@ class Resending:
             finally:
                 await producer.stop()
         except KafkaError as error:
-            raise DependencyError("kafka", f"{brokers}: {error!r}") from error
+            raise DependencyError("kafka", f"{brokers}: {await reason(brokers, error)}") from error
         await self.replayed.forget_gone({partition: begin for partition, (begin, _) in self.spans.items()})
         return sent
 

@@ -9,12 +9,14 @@ import asyncio
 import sys
 import time
 from contextlib import aclosing
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cli.completion import stored_subjects
+from cli.options import AsJson, Globs
 from detection.errors import InputError, OperatorError
 
 if TYPE_CHECKING:
@@ -32,15 +34,11 @@ state = typer.Typer(
 
 _SUFFIXES = (".ndjson", ".jsonl")
 
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON document.")]
-
 
 @state.command()
 def export(
     file: Annotated[Path, typer.Argument(help="Where to: .ndjson, or packed as .ndjson.gz or .ndjson.zst.")],
-    subject: Annotated[
-        list[str] | None, typer.Option("--subject", help="Only those that fit a glob; may be repeated.")
-    ] = None,
+    subject: Globs = None,
     as_json: AsJson = False,
 ) -> None:
     """Write the state of every subject into a file, one line each.
@@ -64,7 +62,7 @@ def export(
     wall_ms = time.time_ns() // 1_000_000
 
     async def work() -> int:
-        store = RedisStore.connect(settings.redis_url.get_secret_value(), settings.policy())
+        store = RedisStore.connect(settings.redis(), settings.policy())
         async with aclosing(store):
             return await export_state(
                 store,
@@ -83,9 +81,7 @@ def export(
 @state.command("import")
 def import_(
     file: Annotated[Path, typer.Argument(help="What `tidemark state export` wrote.")],
-    subject: Annotated[
-        list[str] | None, typer.Option("--subject", help="Only those that fit a glob; may be repeated.")
-    ] = None,
+    subject: Globs = None,
     replace: Annotated[bool, typer.Option("--replace", help="Also in place of what is newer in Redis.")] = False,
     other_logs: Annotated[
         bool, typer.Option("--other-logs", help="Kafka is another one: forget how far its topics were read.")
@@ -105,8 +101,8 @@ def import_(
     """
     import orjson
 
-    from cli.importing import import_state
-    from cli.log import members
+    from cli.importing import import_state, refuse_beside_workers
+    from cli.packed import read
     from cli.progress import Progress
     from settings import load
     from state.redis_store import RedisStore
@@ -115,18 +111,12 @@ def import_(
 
     async def work() -> "Imported":
         if not (force or dry_run):
-            workers = await members(settings)
-            if workers:
-                raise OperatorError(
-                    f"{workers} of the group {settings.kafka_group!r} are alive: stop the workers first, and wait for "
-                    f"TIDEMARK_KAFKA_SESSION_SECONDS ({settings.kafka_session_seconds:g} s) if one was killed; --force "
-                    "imports all the same, and fails where one of them writes a subject meanwhile"
-                )
-        store = RedisStore.connect(settings.redis_url.get_secret_value(), settings.policy())
+            await refuse_beside_workers(settings)
+        store = RedisStore.connect(settings.redis(), settings.policy())
         async with aclosing(store):
             return await import_state(
                 store,
-                file,
+                partial(read, file),
                 policy=settings.policy(),
                 log_id=settings.kafka_log_id,
                 globs=subject or (),

@@ -15,6 +15,7 @@ import typer
 
 from cli.client import Url, lines
 from cli.completion import metrics, served_subjects
+from cli.options import AsJson
 from cli.pager import page
 from detection.errors import InputError
 
@@ -87,7 +88,7 @@ def list_(
     alerting: Annotated[bool, typer.Option("--alerting", help="Only what is beyond its threshold now.")] = False,
     url: Url = "http://127.0.0.1:8000",
     pager: Annotated[bool, typer.Option(help="In a terminal, show it page by page.")] = True,
-    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON document.")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Show the threshold of every series, in the order of their subjects.
 

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.catalogue import Metric
+from detection.damage import damaged
 from detection.errors import InputError, InvalidObservationError, UnreadableStateError
-from detection.forecaster import cut_many
 from detection.hours import slot_of
 from detection.kernel.bank import Records, begin_many, expect_many, judge_many, learn_many, skip_many
-from detection.kernel.row import ANSWER, HOURS_OF_WEEK, OUTLOOK, ROW, ROW_VERSION, SETUP, copied
+from detection.kernel.row import ANSWER, OUTLOOK, ROW, ROW_VERSION, SETUP, copied
 from detection.policy import Policy
+from detection.prediction import cut_many
 from detection.series_model import SeriesModel, is_unbounded, setup_of
 
 Numbers = NDArray[np.float64]
@@ -74,7 +75,7 @@ class Bank:
                     f"{metric}: {len(blob)} bytes are more than a record; a bank has no challengers"
                 )
         rows = np.frombuffer(bytearray().join(blobs), ROW)
-        for at in np.flatnonzero((rows["slot"] < 0) | (rows["slot"] >= HOURS_OF_WEEK) | (rows["creep_weekday"] > 6)):
+        for at in np.flatnonzero(damaged(rows)):
             SeriesModel.from_bytes(metrics[int(at)], blobs[int(at)], policy)  # refuses it by name
         bank = object.__new__(cls)
         bank._prepare(metrics, rows, policy)

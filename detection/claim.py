@@ -14,7 +14,6 @@ from typing import Final, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import betaincinv
 
 Counts = NDArray[np.int64]
 Standing = Literal["kept", "more than claimed", "fewer than claimed", "unknown"]
@@ -104,6 +103,9 @@ def interval(share: float, size: float) -> tuple[float, float]:
     >>> [round(end, 4) for end in interval(1 / 7, 7.0)]
     [0.0036, 0.5787]
     """
+    # It takes longer to load than a worker has to start, and is asked minutes later.
+    from scipy.special import betaincinv  # noqa: PLC0415
+
     seen = share * size
     tail = (1.0 - CONFIDENCE) / 2.0
     low = 0.0 if share <= 0.0 else float(betaincinv(seen, size - seen + 1.0, tail))

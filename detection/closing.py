@@ -13,16 +13,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.catalogue import Metric
+from detection.damage import damaged
 from detection.errors import UnreadableStateError
 from detection.estimate import Scored, Status
 from detection.explanation import Parts, explain_many
-from detection.forecaster import cut_many
 from detection.hours import slot_of
 from detection.judged_hours import judged_hours
 from detection.kernel.bank import Records, begin_many
 from detection.kernel.closing import close_many
-from detection.kernel.row import ANSWER, HOURS_OF_WEEK, OUTLOOK, ROW, ROW_VERSION, SETUP, TOLD
+from detection.kernel.row import ANSWER, OUTLOOK, ROW, ROW_VERSION, SETUP, TOLD
 from detection.policy import Policy
+from detection.prediction import cut_many
 from detection.rules.points import of_verdict
 from detection.series_model import SeriesModel, setup_of
 from detection.subject_state import SubjectState
@@ -155,6 +156,10 @@ def _close(series: list[_Series], policy: Policy) -> None:
         answers,
         told,
     )
+    is_silent = np.isnan([answers[name] for name in ("location", "lower", "upper", "threshold")]).any(axis=0)
+    if is_silent.any():
+        one = series[int(is_silent.argmax())]
+        raise UnreadableStateError(f"{one.state.subject}: {one.metric}: damaged model state: no number follows from it")
     ahead = np.where(told["n_learned"] > 0, targets - known_to, 0)
     at = np.where(is_judged, last, 0)
     ends = (hours[at], values[at], counts[at].astype(np.int64)) if len(hours) else (at, at, at)
@@ -256,12 +261,9 @@ def _rows(series: Sequence[_Series], metrics: list[Metric]) -> Records:
         # Behind the record is what challengers knew that nobody selects any more.
         blobs.append(record[:_SIZE])
     rows = np.frombuffer(bytearray().join(blobs), ROW)
-    # Compiled code checks no index.
-    damaged = (
-        (rows["slot"] < 0) | (rows["slot"] >= HOURS_OF_WEEK) | (rows["creep_weekday"] > 6) | (rows["is_signed"] > 1)
-    )
-    if damaged.any():
-        raise _unreadable(series[int(damaged.argmax())], blobs[int(damaged.argmax())])
+    is_damaged = damaged(rows)
+    if is_damaged.any():
+        raise _unreadable(series[int(is_damaged.argmax())], blobs[int(is_damaged.argmax())])
     if young:
         fresh = np.zeros(len(young), ROW)
         seeds = np.array([crc32(metrics[at].slug.encode()) & 255 for at in young], np.int64)

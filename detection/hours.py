@@ -9,6 +9,9 @@ MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
 WEEK_HOURS = 168
 
+# The first and the last millisecond of the years 1 to 9999 in UTC.
+_FIRST_MS, _LAST_MS = -62_135_596_800_000, 253_402_300_799_999
+
 # 1970-01-01 was a Thursday, and slot 0 is Monday, 00 h.
 _EPOCH_SLOT = 72
 
@@ -39,8 +42,14 @@ def iso_hour(hour: int) -> str:
 
 
 def parse_ms(text: str) -> int:
-    """Milliseconds since the epoch of an RFC 3339 time; ValueError for any other text and for one without an offset."""
+    """Milliseconds since the epoch of an RFC 3339 time; ValueError for any other text and for one without an offset.
+
+    What is in the years 1 to 9999 where it was written and not in UTC is refused too: `iso` could not write it.
+    """
     moment = datetime.fromisoformat(text)
     if moment.tzinfo is None:
         raise ValueError(f"{text!r} has no offset from UTC")
-    return (moment - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
+    ms = (moment - datetime.fromtimestamp(0, UTC)) // timedelta(milliseconds=1)
+    if not _FIRST_MS <= ms <= _LAST_MS:
+        raise ValueError(f"{text!r} is not in the years 1 to 9999 of UTC")
+    return ms

@@ -140,7 +140,9 @@ class _Minutes:
         closed = state.published_hour - 1
         window = state.windows.get(closed)
         oldest = max(state.watermark_ms // MINUTE_MS - LONGEST + 1, closed * 60)
-        last = [state.minutes.get(minute) for minute in range(oldest, closed * 60 + 60)]
+        # All at once, and for reading: minutes that are asked for one by one are written again with the state.
+        kept = dict(state.minutes.items())
+        last = [kept.get(minute) for minute in range(oldest, closed * 60 + 60)]
         return cls(
             live=live,
             newest=state.watermark_ms // HOUR_MS,

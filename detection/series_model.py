@@ -3,20 +3,19 @@
 import math
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
-from typing import Any, Final, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 from zlib import crc32
 
 import msgspec
 import numpy as np
 
 from detection.catalogue import Metric
-from detection.challengers.contest import Contest
+from detection.challengers.names import DEFAULT
 from detection.challengers.race import Opinion
-from detection.challengers.registry import DEFAULT
+from detection.damage import damaged
 from detection.errors import InvalidObservationError, UnreadableStateError
 from detection.estimate import Estimate, Forecast, Scored, Status, Threshold, Verdict, WarmingUp
 from detection.explanation import Parts, explain_many, for_reading
-from detection.forecaster import Prediction, cut, cut_many, write_setup
 from detection.hours import slot_of
 from detection.judged_hours import JudgedHour, judged_hour
 from detection.kernel.bank import Records, begin_many, expect_many, fold_one, judge_many, learn_many
@@ -24,7 +23,6 @@ from detection.kernel.closing import tell_one
 from detection.kernel.row import (
     ANSWER,
     GAUGE,
-    HOURS_OF_WEEK,
     MEAN,
     OUTLOOK,
     RATIO,
@@ -36,8 +34,12 @@ from detection.kernel.row import (
 )
 from detection.kernel.series import EXCEEDANCE_RATE, READY_AFTER, skip_hours
 from detection.policy import Policy
+from detection.prediction import Prediction, cut, cut_many, write_setup
 from detection.rows import Observation
 from detection.version_1 import carry_over
+
+if TYPE_CHECKING:
+    from detection.challengers.contest import Contest
 
 _KINDS: Final = {"mean": MEAN, "ratio": RATIO, "gauge": GAUGE}
 _FIRST = np.zeros(1, np.int64)  # the setup of a single model; never written to
@@ -196,13 +198,18 @@ class SeriesModel:
         return self._verdict(hour, value, count)
 
     def forecast(self, hour: int, policy: Policy) -> Forecast:
-        """What is expected of an hour that is not yet learned; changes nothing, never refuses, never says NaN."""
+        """What is expected of an hour that is not yet learned; changes nothing, never says NaN.
+
+        Raises UnreadableStateError where what was stored of the series is such that nothing follows from it.
+        """
         ahead = self._expect(hour, policy)
         told = np.zeros(1, TOLD)
         tell_one(self.rows, self._setups, self._outlooks, self._answers, told)
         answer, said = self._answers[0], told[0]
         n, judged = int(said["n_learned"]), int(said["judged"])
         location, lower, upper = float(answer["location"]), float(answer["lower"]), float(answer["upper"])
+        if any(map(math.isnan, (location, lower, upper, answer["threshold"]))):
+            raise UnreadableStateError(f"{self.metric}: damaged model state: no number follows from it")
         fewest = int(said["min_count"])
         return Forecast(
             hour=hour,
@@ -229,8 +236,7 @@ class SeriesModel:
         if len(data) < size:
             raise UnreadableStateError(f"{metric}: model state of {len(data)} bytes instead of {size}")
         rows = np.frombuffer(bytearray(data[:size]), ROW)
-        # Compiled code checks no index: these three lead to others' memory.
-        if not 0 <= rows["slot"][0] < HOURS_OF_WEEK or rows["creep_weekday"][0] > 6 or rows["is_signed"][0] > 1:
+        if damaged(rows)[0]:
             raise UnreadableStateError(f"{metric}: damaged model state")
         is_signed = bool(rows["is_signed"][0])
         model = object.__new__(cls)
@@ -336,7 +342,7 @@ class SeriesModel:
         answer["upper"] = max(getattr(spoken, "upper", default.upper), spoken.location)
         return True
 
-    def _learn_contest(self, contest: Contest, gap: int, value: float, slot: int) -> None:
+    def _learn_contest(self, contest: "Contest", gap: int, value: float, slot: int) -> None:
         """The challengers judge and learn the hour; the exceedance that is measured is that of who spoke."""
         if gap > 0:
             contest.skip(gap)
@@ -402,12 +408,15 @@ def _setup_of(metric: Metric, coverage: float, min_calls: int, is_signed: bool) 
     return setups
 
 
-def _contest(metric: Metric, policy: Policy, subject: str, *, is_signed: bool, data: bytes = b"") -> Contest | None:
+def _contest(metric: Metric, policy: Policy, subject: str, *, is_signed: bool, data: bytes = b"") -> "Contest | None":
     """The challengers that are selected for a series, as `data` left them; None where nobody is."""
     challengers = policy.selection.challengers_of(subject, metric.slug)
     forecaster = policy.selection.forecaster_of(subject, metric.slug)
     if not challengers and forecaster == DEFAULT:
         return None
+    # River takes two seconds to load, and few have chosen anybody of it.
+    from detection.challengers.contest import Contest  # noqa: PLC0415
+
     params: dict[str, Any] = {
         "forecaster": forecaster,
         "lower": 0.0 if is_unbounded(metric) and not is_signed else metric.lower,

@@ -50,7 +50,7 @@ class Subject:
             name, slash, version = rest.partition("/")
             if slash:
                 return cls.model(name, version)
-        raise InvalidSubjectError(f"{text!r} is neither biller:ID nor model:NAME/VERSION")
+        raise InvalidSubjectError(f"{text[:140]!r} is neither biller:ID nor model:NAME/VERSION")
 
 
 def is_valid_part(text: str) -> bool:

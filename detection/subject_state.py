@@ -155,11 +155,11 @@ class SubjectState:
         for minute, window in arrived.items():
             if minute < oldest:
                 continue
-            known = self.minutes.get(minute)
-            if known is None:
-                self.minutes[minute] = window
+            # Not `get`: of what is stored as text it raises and catches an error for each minute that is new.
+            if minute in self.minutes:
+                add(self.minutes[minute], window)
             else:
-                add(known, window)
+                self.minutes[minute] = window
         for minute in [minute for minute in self.minutes if minute < oldest]:
             del self.minutes[minute]
 

@@ -1,4 +1,4 @@
-"""Writes the pages that are made from code: settings, emitted metrics and lines of the log. `make docs` runs it."""
+"""Writes the pages that are made from code: settings, metrics, lines of the log, licences. `make docs` runs it."""
 
 import ast
 import re
@@ -20,6 +20,7 @@ sys.path.insert(0, str(HERE.parent))
 
 from metrics import INSTRUMENTS  # noqa: E402  # needs the line above
 from settings import PREFIX, SECRETS_DIR, Settings  # noqa: E402  # as above
+from supply import licences  # noqa: E402  # as above
 
 LOGGING_ROOMS = ("api", "state", "stream")
 LOG_LEVELS = {"debug", "info", "warning", "error", "exception"}
@@ -216,7 +217,12 @@ def _cell(text: str) -> str:
     return " ".join(text.split()).replace("|", "\\|")
 
 
-PAGES = {"settings.md": settings_page, "metrics.md": metrics_page, "logs.md": logs_page}
+PAGES = {
+    "settings.md": settings_page,
+    "metrics.md": metrics_page,
+    "logs.md": logs_page,
+    "licences.md": licences.page,
+}
 
 if __name__ == "__main__":
     for file_name, page in PAGES.items():

@@ -16,6 +16,7 @@ from aiokafka.errors import KafkaError
 from detection.errors import OperatorError
 from local.ports import LOOPBACK
 from local.server import NotHealthyError, Server
+from state.brokers import Brokers
 
 
 class Broker(Server):
@@ -60,7 +61,7 @@ class Broker(Server):
 
 
 async def _cluster_id(bootstrap: str) -> str:
-    admin = AIOKafkaAdminClient(bootstrap_servers=bootstrap)
+    admin = AIOKafkaAdminClient(**Brokers(bootstrap).options())
     try:
         async with asyncio.timeout(5):
             await admin.start()

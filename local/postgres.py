@@ -29,7 +29,8 @@ _SETTINGS = {
     "listen_addresses": LOOPBACK,
     "unix_socket_directories": "",
     "max_connections": 64,
-    "shared_buffers": "64MB",
+    # Taken as it is used: with less, the statistics of a busy month are read from the system's cache, block by block.
+    "shared_buffers": "256MB",
     "timezone": "UTC",
     "log_timezone": "UTC",
     "log_checkpoints": "off",
@@ -57,8 +58,12 @@ class Postgres(Server):
     def url(self) -> str:
         return f"postgresql://{USER}:{self._password()}@{LOOPBACK}:{self.port}/{DATABASE}"
 
+    def programs(self) -> Path:
+        """The folder of `postgres` and `initdb`; raises OperatorError where they are not installed."""
+        return _bin()
+
     def prepare(self) -> None:
-        _bin()
+        self.programs()
         if (self.cluster / "PG_VERSION").exists():
             return
         # Left by an initdb that was interrupted.
@@ -97,7 +102,7 @@ class Postgres(Server):
 
     def _init_command(self) -> list[str]:
         return [
-            str(_bin() / "initdb"),
+            str(self.programs() / "initdb"),
             f"--pgdata={self.cluster}",
             f"--username={USER}",
             f"--pwfile={self._password_file}",
@@ -109,7 +114,7 @@ class Postgres(Server):
         _write_secret(self.pgpass, f"{LOOPBACK}:{self.port}:*:{USER}:{self._password()}\n")
         settings = {**_SETTINGS, "port": self.port}
         options = [part for key, value in settings.items() for part in ("-c", f"{key}={value}")]
-        return [str(_bin() / "postgres"), "-D", str(self.cluster), *options]
+        return [str(self.programs() / "postgres"), "-D", str(self.cluster), *options]
 
     def environment(self) -> Mapping[str, str]:
         # Neither PGDATA nor PGPORT of the surroundings may reach it.
@@ -119,7 +124,7 @@ class Postgres(Server):
         if os.geteuid() != 0:
             return None
         entry = _account_entry()
-        paths = (self.folder, _bin() / "postgres")
+        paths = (self.folder, self.programs() / "postgres")
         return Account(
             uid=entry.pw_uid,
             gid=entry.pw_gid,

@@ -119,6 +119,7 @@ LOOKS: Final[dict[str, Look]] = {
         "Notifications", "Longest wait of an alert", "s", limits=((60, "orange"), (600, "red")), is_shared=True
     ),
     metrics.HTTP_REQUESTS.name: Look("API", "Requests", "reqps"),
+    metrics.SHED_REQUESTS.name: Look("API", "Requests refused as too many", "reqps", limits=((1, "red"),)),
     metrics.HTTP_REQUEST_SECONDS.name: Look("API", "Duration of a request", "s", limits=((0.05, "orange"),)),
 }
 

@@ -1,12 +1,15 @@
 """A subject's alerts and their transitions as JSON that people can read; exact both ways."""
 
 from collections.abc import Mapping
-from dataclasses import fields
-from typing import Any, Final, cast
+from dataclasses import MISSING, fields
+from typing import Annotated, Any, Final, cast, get_type_hints
 
+import msgspec
 import orjson
+from msgspec import Meta
 
-from detection.hours import iso, parse_ms
+from detection.events import NEWEST_MS
+from detection.hours import HOUR_MS, iso, parse_ms
 from detection.live import LiveNormal
 from detection.rules.alert import Alert, Event, Transition
 from detection.subject import Subject
@@ -15,6 +18,21 @@ from detection.subject import Subject
 _IN_KEY: Final = ("rule", "subject", "slug")
 _FIELDS: Final = tuple(one for one in fields(Alert) if one.name not in _IN_KEY)
 _MS: Final = "_ms"
+
+_TYPES: Final = get_type_hints(Alert)
+# What is stored of one, with the types that it must have; by its default only where it has one.
+_STORED: Final = msgspec.defstruct(
+    "StoredAlert",
+    [
+        (one.name, _TYPES[one.name])
+        if one.default is MISSING and one.default_factory is MISSING
+        else (one.name, _TYPES[one.name] | None, None)
+        for one in _FIELDS
+    ],
+    kw_only=True,
+)
+_Hour = Annotated[int, Meta(ge=0, le=NEWEST_MS // HOUR_MS)]
+_LIVE: Final = msgspec.json.Decoder(dict[str, tuple[_Hour, float, float, float, float, float]])
 
 
 def dump_alerts(alerts: Mapping[str, Alert]) -> bytes:
@@ -49,7 +67,13 @@ def dump_live(live: Mapping[str, LiveNormal]) -> bytes:
 
 def load_live(data: bytes) -> dict[str, LiveNormal]:
     """The inverse; TypeError or ValueError for what `dump_live` cannot have written."""
-    return {slug: LiveNormal(*numbers) for slug, numbers in orjson.loads(data).items()} if data else {}
+    if not data:
+        return {}
+    try:
+        found = _LIVE.decode(data)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ValueError(str(error)) from error
+    return {slug: LiveNormal(*numbers) for slug, numbers in found.items()}
 
 
 def dump_transition(one: Transition) -> bytes:
@@ -68,7 +92,11 @@ def load_transition(subject: Subject, data: bytes, *, rev: int) -> Transition:
 def _alert(subject: Subject, key: str, plain: dict[str, Any]) -> Alert:
     rule, _, slug = key.rpartition("/")
     found = {name: value for name, value in _read(plain).items() if value is not None}
-    return Alert(rule=rule, subject=subject, slug=slug, **found)
+    try:
+        checked = msgspec.to_builtins(msgspec.convert(found, _STORED))
+    except msgspec.ValidationError as error:
+        raise ValueError(str(error)) from error
+    return Alert(rule=rule, subject=subject, slug=slug, **{name: checked[name] for name in found})
 
 
 def _written(name: str, value: Any) -> Any:

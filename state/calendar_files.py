@@ -31,6 +31,11 @@ _DAYS: Final = {"DAILY": 1, "WEEKLY": 7, "MONTHLY": 28, "YEARLY": 365}
 # Rules are followed from their beginning, and each time takes some tens of microseconds.
 _MOST_STEPS: Final = 100_000
 _ONCE_A_DAY: Final = ("BYHOUR", "BYMINUTE", "BYSECOND", "BYSETPOS")
+# Ways to name a day that an interval or another such way can make impossible. A rule that never comes is followed to
+# the year 9999, which takes most of a second, so a calendar may have a few of them.
+_ODD: Final = ("BYYEARDAY", "BYWEEKNO", "BYSETPOS")
+_MOST_ODD: Final = 5
+_LONGEST_MONTHS: Final = {2: 29, 4: 30, 6: 30, 9: 30, 11: 30}
 _OFTEN_A_YEAR: Final = ("BYMONTH", "BYMONTHDAY", "BYYEARDAY", "BYWEEKNO", "BYDAY")
 
 # What the libraries raise of a text that is none, or contradicts itself; a zone called `Europe` is a folder.
@@ -104,7 +109,7 @@ def _require_bounded(events: Sequence[Any], *, before_hour: int) -> None:
     if len(events) > _MOST_EVENTS:
         _refuse(f"it has {len(events)} events, {_MOST_EVENTS} are the most")
     end_day = (_EPOCH + timedelta(hours=before_hour)).date()
-    rules = yearly = steps = 0
+    rules = yearly = odd = steps = 0
     for event in events:
         uid = str(event.get("UID", ""))[:_LONGEST_TEXT]
         began = _first_day(event, uid)
@@ -112,11 +117,14 @@ def _require_bounded(events: Sequence[Any], *, before_hour: int) -> None:
             _refuse(f"event {uid!r} has more than {MOST_EXCLUSIONS} dates")
         for rule in _listed(event, "RRULE"):
             days = _days_between(rule, uid)
+            odd += _may_never_come(rule, days, uid)
             steps += max((end_day - began).days, 0) // days
             if days == _DAYS["YEARLY"] and _is_rare(rule):
                 yearly += 1
             else:
                 rules += 1
+    if odd > _MOST_ODD:
+        _refuse(f"it has {odd} rules that may never come, by {', '.join(_ODD)} or INTERVAL; {_MOST_ODD} are the most")
     if steps > _MOST_STEPS:
         _refuse("its rules began too long ago to follow all of them: let the daily ones begin later")
     if rules > _MOST_RULES or yearly > _MOST_YEARLY:
@@ -143,7 +151,34 @@ def _days_between(rule: Any, uid: str) -> int:
         _refuse(f"event {uid!r} comes more often than daily")
     if any(len(rule.get(part, [])) > 1 for part in _ONCE_A_DAY):
         _refuse(f"event {uid!r} comes several times a day by one rule")
+    if any(interval < 1 for interval in rule.get("INTERVAL", [])):
+        # The library would follow it for ever.
+        _refuse(f"event {uid!r} comes again after an interval of less than 1")
     return _DAYS[rates.pop()]
+
+
+def _may_never_come(rule: Any, days: int, uid: str) -> bool:
+    """Whether following the rule may find nothing; one that certainly never comes, or may take long, is refused."""
+    months = [int(month) for month in rule.get("BYMONTH", [])]
+    dates = [int(day) for day in rule.get("BYMONTHDAY", [])]
+    nths = [int(nth) for nth in (str(day)[:-2] for day in rule.get("BYDAY", [])) if nth]
+    if not all(1 <= month <= 12 for month in months):
+        _refuse(f"event {uid!r} has a BYMONTH that is no month")
+    possible = [
+        (month, day) for month in months or [1] for day in dates if 1 <= abs(day) <= _LONGEST_MONTHS.get(month, 31)
+    ]
+    if dates and not possible:
+        _refuse(f"event {uid!r} has a BYMONTHDAY that its months do not have")
+    if days < _DAYS["MONTHLY"]:
+        if nths or any(rule.get(part) for part in (*_ODD, "BYMONTHDAY")):
+            # Every single day would be looked at; monthly and yearly rules can say the same.
+            _refuse(f"event {uid!r} comes daily or weekly, and may choose days by BYMONTH and weekdays alone")
+        return False
+    if any(abs(nth) > (5 if months or days == _DAYS["MONTHLY"] else 53) for nth in nths):
+        _refuse(f"event {uid!r} has a BYDAY that no month or year has")
+    is_chosen = bool(months or dates or nths)
+    is_apart = any(interval > 1 for interval in rule.get("INTERVAL", []))
+    return any(rule.get(part) for part in _ODD) or (is_chosen and is_apart) or bool(dates and nths)
 
 
 def _listed(event: Any, name: str) -> list[Any]:

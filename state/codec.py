@@ -12,19 +12,22 @@ only publishes leaves the records alone.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 import orjson
+from msgspec import Meta
 
 from detection.catalogue import BILLER_METRICS, metric_of
 from detection.errors import UnknownMetricError, UnreadableStateError
-from detection.hours import MINUTE_MS, parse_ms
+from detection.events import NEWEST_MS
+from detection.hours import MINUTE_MS
 from detection.models import Models
 from detection.policy import Policy
 from detection.rules.alert import Alert
-from detection.subject import Subject
+from detection.subject import Kind, Subject
 from detection.subject_state import SubjectState
-from detection.windows import Window
+from detection.windows import CallWindow, GaugeWindow, Window
 from state.alert_codec import dump_alerts, dump_live, load_alerts, load_live
 from state.exclusion_codec import dump_exclusions, load_exclusions
 from state.keys import SCHEMA, models_key, outbox_key, series_key, subject_key
@@ -47,6 +50,7 @@ from state.window_codec import (
     hour_text,
     load_hours,
     load_minutes,
+    minute_of,
     moment_text,
 )
 
@@ -55,7 +59,20 @@ HEAD_FIELDS: Final = ("schema", "rev", "watermark_ms", "published_hour", "is_out
 
 _SCHEMA: Final = str(SCHEMA).encode()
 _BILLER_SLUGS: Final = tuple(metric.slug for metric in BILLER_METRICS)
-_DAMAGED: Final = (AttributeError, KeyError, TypeError, ValueError, UnknownMetricError)
+_DAMAGED: Final = (
+    AttributeError,
+    KeyError,
+    TypeError,
+    ValueError,
+    OverflowError,
+    RecursionError,
+    UnknownMetricError,
+    msgspec.DecodeError,
+)
+# No counter reaches it, and a broker's offsets are no larger.
+_MOST: Final = 2**63 - 1
+_OFFSETS: Final = msgspec.json.Decoder(dict[str, Annotated[int, Meta(ge=0, le=_MOST)]])
+_OPINIONS: Final = msgspec.json.Decoder(dict[str, int])
 
 
 Hash = tuple[str, list[bytes]]
@@ -204,10 +221,16 @@ def alerting_fields(state: SubjectState, *, is_published: bool) -> list[bytes]:
 
 
 def slugs_of(subject: Subject, metrics: bytes | None) -> list[str]:
-    """The series that a subject's `metrics` field names; those of every biller need not be asked for."""
+    """The series that a subject's `metrics` field names; those of every biller need not be asked for.
+
+    Raises UnreadableStateError that names the key.
+    """
     if subject.kind == "biller":
         return list(_BILLER_SLUGS)
-    return [] if metrics is None else metrics.decode().split()
+    try:
+        return [] if metrics is None else metrics.decode().split()
+    except UnicodeDecodeError as error:
+        raise UnreadableStateError(f"{subject_key(subject)}: damaged metrics: {error!r}") from error
 
 
 def decode(
@@ -227,6 +250,8 @@ def decode(
         state = _counts(subject, fields)
         state.minutes = load_minutes(fields[b"minutes"])
         metrics = [metric_of(slug) for slug in sorted(state.known)]
+        # Of no use here, but what reads the counts alone goes by it.
+        hour_of(fields.get(b"settled_before", b"1970-01-01T00:00:00Z").decode())
     except _DAMAGED as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
     for metric in metrics:
@@ -269,33 +294,52 @@ def decode_counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectSta
 def _counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState:
     return SubjectState(
         subject=subject,
-        rev=int(fields[b"rev"]),
-        watermark_ms=int(fields[b"watermark_ms"]),
+        rev=_whole(fields, b"rev"),
+        watermark_ms=_whole(fields, b"watermark_ms", least=-1, most=NEWEST_MS),
         learned_before=hour_of(fields[b"learned_before"].decode()),
         published_hour=hour_of(fields[b"published_hour"].decode()),
-        accepted=int(fields[b"accepted"]),
-        late=int(fields[b"late"]),
-        offsets=orjson.loads(fields[b"offsets"]),
-        windows=load_hours(fields[b"windows"]),
+        accepted=_whole(fields, b"accepted"),
+        late=_whole(fields, b"late"),
+        offsets=_OFFSETS.decode(fields[b"offsets"]),
+        windows=_of_kind(subject, load_hours(fields[b"windows"])),
         is_outdated=fields[b"is_outdated"] == b"true",
-        known=_words(fields[b"metrics"]),
+        known=_metrics(fields[b"metrics"], subject.kind),
         about=fields.get(b"about", b""),
         alerts=load_alerts(subject, fields.get(b"alerts", b"")),
         has_alerts_stored=bool(fields.get(b"alerts")),
         live=load_live(fields.get(b"live", b"")),
         judged_before=_minute(fields.get(b"judged_before")),
-        opinions=orjson.loads(fields.get(b"opinions") or b"{}"),
+        opinions=_OPINIONS.decode(fields.get(b"opinions") or b"{}"),
         exclusions=load_exclusions(fields.get(b"exclusions") or b"{}"),
     )
 
 
+def _of_kind(subject: Subject, windows: dict[int, Window]) -> dict[int, Window]:
+    kind = CallWindow if subject.kind == "biller" else GaugeWindow
+    if not all(type(window) is kind for window in windows.values()):
+        raise TypeError(f"a {subject.kind} has only windows of its own kind")
+    return windows
+
+
+def _whole(fields: Mapping[bytes, bytes], name: bytes, *, least: int = 0, most: int = _MOST) -> int:
+    number = int(fields[name])
+    if not least <= number <= most:
+        raise ValueError(f"{name.decode()} is {number}")
+    return number
+
+
 def _minute(text: bytes | None) -> int:
-    return 0 if text is None else parse_ms(text.decode()) // MINUTE_MS
+    return 0 if text is None else minute_of(text.decode())
 
 
 @lru_cache(maxsize=4_096)
-def _words(text: bytes) -> frozenset[str]:
-    return frozenset(text.decode().split())
+def _metrics(text: bytes, kind: Kind) -> frozenset[str]:
+    """Slugs as we write them; ValueError for any other, and for those of billers that no biller has."""
+    slugs = frozenset(text.decode().split())
+    for slug in slugs:
+        if metric_of(slug).slug != slug or (kind == "biller" and slug not in _BILLER_SLUGS):
+            raise ValueError(f"a {kind} has no metric {slug!r}")
+    return slugs
 
 
 def decode_models(state: SubjectState, records: Mapping[bytes, bytes], policy: Policy) -> None:
@@ -320,14 +364,14 @@ def head(subject: Subject, values: list[bytes | None], unrelayed: int) -> Head |
     try:
         return Head(
             subject=subject,
-            rev=int(fields[b"rev"]),
-            watermark_ms=int(fields[b"watermark_ms"]),
+            rev=_whole(fields, b"rev"),
+            watermark_ms=_whole(fields, b"watermark_ms", least=-1, most=NEWEST_MS),
             published_hour=hour_of(fields[b"published_hour"].decode()),
             is_outdated=fields[b"is_outdated"] == b"true",
-            offsets=orjson.loads(fields[b"offsets"]),
+            offsets=_OFFSETS.decode(fields[b"offsets"]),
             unrelayed=unrelayed,
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
 
 
@@ -335,7 +379,7 @@ def decode_minutes(subject: Subject, data: bytes) -> dict[int, Window]:
     """The subject's last minutes; raises UnreadableStateError naming the key."""
     try:
         return load_minutes(data)
-    except (AttributeError, KeyError, TypeError, ValueError) as error:
+    except _DAMAGED as error:
         raise UnreadableStateError(f"{subject_key(subject)}: damaged minutes: {error!r}") from error
 
 

@@ -6,14 +6,17 @@ from datetime import datetime, timedelta
 from types import TracebackType
 from typing import Final, Self
 
+import orjson
 import psycopg
 from psycopg import AsyncConnection
 from psycopg.errors import CheckViolation
+from psycopg.types.json import set_json_loads
 from psycopg_pool import AsyncConnectionPool
 
 from detection.errors import DependencyError
 from state.keeping import Keeping
 from state.partitions import Partitioned, Partitions, days_kept, drop_older
+from state.postgres_address import to_do
 
 _CONNECT_SECONDS: Final = 5
 _STATEMENT_SECONDS: Final = 60
@@ -64,7 +67,7 @@ class Database:
             if isinstance(error, CheckViolation):
                 # No partition for a row: one that was known is gone. Whoever tries again finds out what is there.
                 self._partitions.forget()
-            raise DependencyError("postgres", f"{type(error).__name__}: {str(error).strip()}") from error
+            raise DependencyError("postgres", f"{type(error).__name__}: {str(error).strip()}{to_do(error)}") from error
 
     @asynccontextmanager
     async def transaction(
@@ -95,4 +98,7 @@ class Database:
 
 
 async def _configure(connection: AsyncConnection) -> None:
+    # PostgreSQL writes 1e300 as a number of 301 digits, which the standard library reads as an integer that no JSON of
+    # ours can hold; this reads it as the float that it was.
+    set_json_loads(orjson.loads, connection)
     await connection.execute(f"set statement_timeout = '{_STATEMENT_SECONDS}s'")

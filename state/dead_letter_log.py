@@ -14,6 +14,8 @@ from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError
 
 from detection.errors import DependencyError
+from state.broker_refusal import refusal
+from state.brokers import Brokers
 from state.dead_letters import TOPIC, Letter, decode_letter
 
 _POLL_MS: Final = 200
@@ -39,18 +41,23 @@ class DeadLetterLog:
 
     @classmethod
     @asynccontextmanager
-    async def connect(cls, brokers: str, *, timeout_seconds: float = 10.0) -> AsyncIterator[Self]:
+    async def connect(cls, brokers: Brokers, *, timeout_seconds: float = 10.0) -> AsyncIterator[Self]:
         """A log that is read inside the block."""
         consumer = AIOKafkaConsumer(
-            bootstrap_servers=brokers.split(","),
+            **brokers.options(),
             enable_auto_commit=False,
             # A place that retention has taken away meanwhile: the letters behind it are read.
             auto_offset_reset="earliest",
             fetch_max_wait_ms=_POLL_MS,
         )
         try:
-            async with _answering(brokers, timeout_seconds):
-                await consumer.start()
+            try:
+                async with _answering(str(brokers), timeout_seconds):
+                    await consumer.start()
+            except DependencyError as error:
+                if refused := await refusal(brokers, within_seconds=timeout_seconds):
+                    raise DependencyError("kafka", refused) from error
+                raise
             yield cls(consumer, timeout_seconds=timeout_seconds)
         except KafkaError as error:
             raise DependencyError("kafka", f"{brokers}: {error!r}") from error

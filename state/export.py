@@ -105,6 +105,29 @@ def keys_of(subject: Subject, parts: Iterable[str]) -> list[str]:
     return [known[part] if part in known else series_key(subject, part) for part in parts]
 
 
+def with_check(said: Mapping[str, Any]) -> bytes:
+    """A line that says this, with its check and its line end."""
+    text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
+    return text[:-1] + _CHECK + _check(text) + _END
+
+
+def check_of(line: bytes) -> str:
+    """The check that stands in a line of `with_check`."""
+    return line[-len(_END) - _CHECK_DIGITS : -len(_END)].decode("ascii", "replace")
+
+
+def said_of(line: bytes) -> dict[str, Any] | None:
+    """What a line of `with_check` says; None where its check is another, or what is checked is no object."""
+    text = line[:-_TAIL] + b"}"
+    if line != text[:-1] + _CHECK + _check(text) + _END:
+        return None
+    try:
+        said = orjson.loads(text)
+    except orjson.JSONDecodeError:
+        return None
+    return said if isinstance(said, dict) else None
+
+
 class Writer:
     """Makes the lines of one file, each with its line end, in this order: header, subjects, trailer."""
 
@@ -131,15 +154,19 @@ class Writer:
         self._subjects += 1
         return self._line({"subject": str(subject), "schema": SCHEMA} | _split("hashes", parts))
 
+    def kept(self, check: str) -> None:
+        """A subject's line comes here that was made before, with this check."""
+        self._subjects += 1
+        self._digest.update(check.encode())
+
     def trailer(self) -> bytes:
         """The last line."""
         return self._line({"subjects": self._subjects, "digest": self._digest.hexdigest()})
 
     def _line(self, said: Mapping[str, Any]) -> bytes:
-        text = orjson.dumps(said, option=orjson.OPT_SORT_KEYS)
-        check = _check(text)
-        self._digest.update(check)
-        return text[:-1] + _CHECK + check + _END
+        line = with_check(said)
+        self._digest.update(check_of(line).encode())
+        return line
 
 
 class Reader:
@@ -214,12 +241,11 @@ class Reader:
         self._number += 1
         if not line.endswith(b"\n"):
             raise _refused(self._number, "the file ends here, without its last line")
-        text, check = line[:-_TAIL] + b"}", line[-len(_END) - _CHECK_DIGITS : -len(_END)]
-        if line != text[:-1] + _CHECK + _check(text) + _END:
+        said = said_of(line)
+        if said is None:
             what = "is damaged" if self._number > 1 else "is damaged, or no line of `tidemark state export`"
             raise _refused(self._number, f"{what}: its check is another")
-        self._digest.update(check)
-        said: dict[str, Any] = orjson.loads(text)
+        self._digest.update(check_of(line).encode())
         return said
 
 

@@ -1,6 +1,8 @@
 """What a look at something a process depends on has found, and what a person is to do about it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from ipaddress import ip_address
 from typing import Final, Literal
 
 Level = Literal["ok", "warning", "failed", "unknown"]
@@ -56,6 +58,22 @@ def clock_finding(name: str, skew_seconds: float) -> Finding:
     if abs(skew_seconds) >= _SKEW_FAILED_SECONDS:
         return failed(name, found, advice)
     return warning(name, found, advice) if abs(skew_seconds) >= _SKEW_WARNING_SECONDS else ok(name, found)
+
+
+def encryption_finding(name: str, found: str, hosts: Iterable[str], *, is_encrypted: bool, advice: str) -> Finding:
+    """Of connections to these hosts: what leaves this machine unencrypted can be read, and changed, on its way."""
+    far = sorted({host for host in hosts if not is_loopback(host)})
+    if is_encrypted or not far:
+        return ok(name, found if is_encrypted else f"{found}, within this machine")
+    return warning(name, f"{found}: not encrypted, to {', '.join(far)}", advice)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether what is said to this host stays on this machine; a path is that of a socket."""
+    try:
+        return host in {"", "localhost"} or host.startswith(("/", "@")) or ip_address(host).is_loopback
+    except ValueError:
+        return False
 
 
 def percent_finding(

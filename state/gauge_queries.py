@@ -15,7 +15,7 @@ from state.questions import Operator, Position, Question
 Asked = tuple[str, dict[str, Any]]
 
 # Metrics one after the other, each found at once behind the one before.
-METRICS: Final = """
+_KNOWN: Final = """
 with recursive known (metric) as (
     (select metric from gauge_hours where subject = %(subject)s order by metric limit 1)
     union all
@@ -25,8 +25,21 @@ with recursive known (metric) as (
     )
     from known where known.metric is not null
 )
-select metric from known where metric is not null
 """
+METRICS: Final = _KNOWN + "select metric from known where metric is not null"  # noqa: S608  # see the module
+_EXTENTS: Final = (
+    _KNOWN  # noqa: S608  # see the module
+    + """
+select wanted.metric, oldest.moment, newest.moment
+from (select metric from known where metric is not null) as wanted
+left join lateral (
+    select {moment} as moment from {table} where metric = wanted.metric and {condition} order by {moment} limit 1
+) as oldest on true
+left join lateral (
+    select {moment} as moment from {table} where metric = wanted.metric and {condition} order by {moment} desc limit 1
+) as newest on true
+"""
+)
 LABEL_SETS: Final = """
 select label_set from subject_label_sets join label_sets on id = label_set
 where subject = %(subject)s and labels @> %(labels)s
@@ -58,7 +71,7 @@ from {wanted} cross join lateral (
 _SUMS_OF_WINDOWS: Final = """
     sum(count)::bigint, sum(sum_nano), min(minimum), max(maximum),
     (max(array[date_part('epoch', last_at), last]))[2], max(last_at), min(moment), max(until),
-    string_agg(sent_bins, ''::bytea), string_agg(sent_events, ''::bytea)
+    string_agg(packed_bins, ''::bytea), string_agg(sent_bins, ''::bytea), string_agg(sent_events, ''::bytea)
 """
 _SUMS_OF_EVENTS: Final = """
     count(*), avg(value), min(value), max(value),
@@ -83,21 +96,26 @@ from {wanted} cross join lateral (
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """What a table's columns are called: `rows` are those to sum up, `newest` those of a newest row."""
+    """What a table's columns are called: `rows` are those to sum up, `newest` those of a newest row.
+
+    `found_by` is what its index finds a series by, beside its subject and its metric.
+    """
 
     name: str
     moment: str
     rows: str
     newest: str
+    found_by: str = "true"
 
 
 _WINDOW_ROWS: Final = "start as moment, count, sum_nano, minimum, maximum, last, last_at"
 _WINDOW_NEWEST: Final = "start as moment, last, last_at, label_set"
-# As the functions of these names, which hours are kept with: called for each row, they would take most of the time.
+# Of hours there are many, and they are kept with their bins packed; to pack those of minutes would take longer than to
+# send them as they are. Without the head of 28 bytes the arrays of several minutes are one.
 _MINUTES: Final = Table(
     "gauge_minutes",
     "start",
-    f"{_WINDOW_ROWS}, start + interval '1 minute' as until,"
+    f"{_WINDOW_ROWS}, start + interval '1 minute' as until, null::bytea as packed_bins,"
     " substring(array_send(bins[1:1]::smallint[]) from 29) as sent_bins,"
     " substring(array_send(bins[2:2]::integer[]) from 29) as sent_events",
     _WINDOW_NEWEST,
@@ -105,11 +123,16 @@ _MINUTES: Final = Table(
 _HOURS: Final = Table(
     "gauge_hours",
     "start",
-    f"{_WINDOW_ROWS}, start + interval '1 hour' as until, sent_bins, sent_events",
+    f"{_WINDOW_ROWS}, start + interval '1 hour' as until, packed_bins,"
+    " null::bytea as sent_bins, null::bytea as sent_events",
     _WINDOW_NEWEST,
 )
 _EVENTS: Final = Table(
-    "observation_events", "at", "at as moment, value", "at as moment, value as last, at as last_at, label_set"
+    "observation_events",
+    "at",
+    "at as moment, value",
+    "at as moment, value as last, at as last_at, label_set",
+    "hashtext(subject || ' ' || metric) = hashtext(%(subject)s::text || ' ' || wanted.metric)",
 )
 
 
@@ -191,6 +214,11 @@ class Queries:
         rows = " union all ".join(selects)
         return _SUMS.format(wanted=_WANTED, window=window, sums=sums, rows=rows), values
 
+    def extents(self, part: Part) -> Asked:
+        """Each metric of the subject with the times of the part's first and last row, null where there are none."""
+        condition, values = self._condition(part, 0)
+        return _EXTENTS.format(table=part.table.name, condition=condition, moment=part.table.moment), values
+
     def first(self, part: Part, metrics: Sequence[str]) -> Asked:
         """The time of the part's first row, or null."""
         return self._of_one(_FIRST, part, metrics)
@@ -218,6 +246,7 @@ class Queries:
         moment = part.table.moment
         texts: list[str] = [
             "subject = %(subject)s",
+            part.table.found_by,
             f"{moment} >= %(start_{number})s::timestamptz",
             f"{moment} < %(end_{number})s::timestamptz",
         ]

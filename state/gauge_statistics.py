@@ -5,6 +5,7 @@ from bins, within 1.6 % of the value. Conditions on single values can only be an
 percentiles are exact.
 """
 
+import asyncio
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -25,7 +26,7 @@ from state.gauge_queries import (
     parts_of,
 )
 from state.moments import ms_of
-from state.percentiles import gauge_percentiles
+from state.percentiles import Bins, gauge_percentiles
 from state.questions import Answer, Newest, Page, Position, Question, Summary
 
 # The first slice of time holds about as many windows as are asked for; where most are empty, each next one is longer.
@@ -77,11 +78,19 @@ class _Reading:
         self.question = question
         self._connection = connection
         self._queries = Queries(question)
+        # When the rows of each metric begin and end, where all of them are in one table and every row counts.
+        self._extents: dict[str, tuple[int, int] | None] = {}
 
     async def metrics(self) -> list[str]:
         """All of the subject's, in order."""
-        rows = await self._rows((METRICS, {"subject": str(self.question.subject)}))
-        return [metric for (metric,) in rows]
+        question = self.question
+        parts = parts_of(question, question.from_ms, question.to_ms)
+        if question.step_ms is None or question.is_latest or question.labels or question.values or len(parts) != 1:
+            rows = await self._rows((METRICS, {"subject": str(question.subject)}))
+            return [metric for (metric,) in rows]
+        for metric, first, last in await self._rows(self._queries.extents(parts[0])):
+            self._extents[metric] = None if first is None else (ms_of(first), ms_of(last))
+        return list(self._extents)
 
     async def find_label_sets(self) -> None:
         """Look up which sets have the labels that the question names."""
@@ -128,6 +137,13 @@ class _Reading:
 
     async def _first(self, metrics: Sequence[str], start: int | None) -> int | None:
         """The beginning of the first row from `start` on."""
+        if self._extents:
+            extents = [extent for metric in metrics if (extent := self._extents[metric]) is not None]
+            if all(start is not None and last < start for _, last in extents):
+                return None
+            first = min(first for first, _ in extents)
+            if start is None or start <= first:
+                return first
         for part in parts_of(self.question, _later(self.question.from_ms, start), self.question.to_ms):
             ((moment,),) = await self._rows(self._queries.first(part, metrics))
             if moment is not None:
@@ -153,7 +169,8 @@ class _Reading:
         if not parts:
             return []
         rows = await self._rows(self._queries.sums(parts, metrics, after=after))
-        spreads = self._percentiles(rows)
+        # In a thread: the first time machine code is loaded for it, and later others are answered meanwhile.
+        spreads = await asyncio.to_thread(self._percentiles, rows)
         found = [self._summary(row, spread) for row, spread in zip(rows, spreads, strict=True)]
         return sorted(found, key=lambda one: (one.start_ms, one.metric))
 
@@ -162,8 +179,12 @@ class _Reading:
             return []
         if self.question.values:
             return [tuple(row[10]) for row in rows]
-        minima, maxima, bins, counts = zip(*((*row[4:6], *row[10:12]) for row in rows), strict=True)
-        return gauge_percentiles(bins, counts, self.question.shares, minima=minima, maxima=maxima)
+        return gauge_percentiles(
+            [[Bins(*row[10:13])] for row in rows],
+            self.question.shares,
+            minima=[row[4] for row in rows],
+            maxima=[row[5] for row in rows],
+        )
 
     def _summary(self, row: Sequence[Any], percentiles: tuple[float, ...]) -> Summary:
         question = self.question

@@ -20,6 +20,7 @@ No metric slug has an underscore, so no gauge of an observation event can be cal
 part of a subject has a brace or a colon (see `detection.subject`), so no subject can reach another one's keys.
 """
 
+from collections.abc import Iterable
 from typing import Final
 
 from detection.subject import Subject
@@ -62,6 +63,12 @@ def subject_key(subject: Subject) -> str:
 def series_key(subject: Subject, slug: str) -> str:
     """The hash of one series of the subject."""
     return f"{_ROOT}{{{subject}}}:{slug}"
+
+
+def series_keys(subject: Subject, slugs: Iterable[str]) -> list[str]:
+    """The hashes of some series of the subject."""
+    begin = f"{subject_key(subject)}:"
+    return [begin + slug for slug in slugs]
 
 
 def models_key(subject: Subject) -> str:

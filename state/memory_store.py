@@ -10,12 +10,12 @@ from detection.rules.alert import Alert, Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
+from state.as_stored import AsStored
 from state.codec import (
     HEAD_FIELDS,
     decode,
     decode_alerts,
     decode_counts,
-    decode_minutes,
     decode_models,
     encode,
     head,
@@ -27,8 +27,8 @@ from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcem
 from state.redis_progress import decode_lives, decode_progress, encode_progress, fields_of_topic
 from state.series_codec import ANSWER_FIELDS, answer_fields
 from state.store import Announcements, Head, LearnedHour, LogLife, Reached, is_owned
-from state.survey import Survey, Tally
-from state.survey_codec import survey_commands, survey_of, tally_commands, tally_of
+from state.survey import Lately, Survey, Tally
+from state.survey_codec import read_lately, survey_commands, survey_of, tally_commands, tally_of
 
 
 class MemoryStore:
@@ -129,12 +129,26 @@ class MemoryStore:
                     found.setdefault(subject, {})[slug] = fields
         return found
 
-    async def minutes(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
+    async def as_stored(self, subjects: Sequence[Subject]) -> list[AsStored]:
+        found = []
+        for subject in subjects:
+            own = self._fields(subject_key(subject))
+            series = []
+            for slug in sorted(slugs_of(subject, own.get(b"metrics"))):
+                fields = self._fields(series_key(subject, slug))
+                values = [fields.get(name.encode()) for name in ANSWER_FIELDS]
+                if values[0] is not None:
+                    series.append((slug, values))
+            if series:
+                found.append(AsStored(subject, series, own.get(b"minutes")))
+        return found
+
+    async def lately(self, subjects: Sequence[Subject]) -> dict[Subject, Lately]:
         found = {}
         for subject in subjects:
-            data = self._fields(subject_key(subject)).get(b"minutes")
-            if data is not None:
-                found[subject] = decode_minutes(subject, data)
+            one = read_lately(subject, self._fields(subject_key(subject)).get(b"minutes"))
+            if one is not None:
+                found[subject] = one
         return found
 
     async def alerts(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Alert]]:
@@ -166,10 +180,10 @@ class MemoryStore:
             for command, key, *names in commands
         ]
 
-    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
+    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, Lately | None]:
         series = self._fields(series_key(subject, slug))
         fields = answer_fields([series.get(name.encode()) for name in ANSWER_FIELDS])
-        return fields, (await self.minutes([subject])).get(subject, {})
+        return fields, (await self.lately([subject])).get(subject)
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
         found = await self.learned_hours(subjects)

@@ -2,17 +2,26 @@
 
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
 from typing import Final
 
 import psycopg
-from alembic.config import Config
-from alembic.script import ScriptDirectory
 from psycopg import AsyncConnection, conninfo
 
-from state.finding import Finding, away, clock_finding, failed, ok, percent_finding, unknown, warning
+from state.finding import (
+    Finding,
+    away,
+    clock_finding,
+    encryption_finding,
+    failed,
+    ok,
+    percent_finding,
+    unknown,
+    warning,
+)
 from state.keeping import Keeping
+from state.migrate import newest_revision
 from state.partitions import days_kept, names
+from state.postgres_address import VERIFYING, to_do
 
 # `alter table … detach partition concurrently` came with it.
 _OLDEST: Final = 14
@@ -30,6 +39,7 @@ async def postgres_findings(
             await connection.execute(f"set statement_timeout = '{round(timeout_seconds * 1000)}ms'")
             return [
                 ok("postgres", where),
+                _encryption(connection),
                 await _version(connection),
                 await _writable(connection),
                 migrated := await _migrations(connection),
@@ -39,6 +49,10 @@ async def postgres_findings(
             ]
     except (psycopg.Error, OSError) as error:
         first, *_ = str(error).strip().splitlines() or [type(error).__name__]
+        if mend := to_do(error):
+            return [
+                failed("postgres", f"{where}: {first}{mend}", "Training and the history wait for it; Redis keeps them.")
+            ]
         return [
             away(
                 "postgres",
@@ -49,11 +63,24 @@ async def postgres_findings(
         ]
 
 
-def newest_revision() -> str:
-    """The schema that this program works with."""
-    config = Config()
-    config.set_main_option("script_location", str(Path(__file__).with_name("migrations")))
-    return ScriptDirectory.from_config(config).get_current_head() or ""
+def _encryption(connection: AsyncConnection) -> Finding:
+    """Whether anybody on the way can read along, or answer in its name; by the connection that there is."""
+    name = "postgres.encryption"
+    is_encrypted = bool(connection.pgconn.ssl_in_use)
+    mode = connection.info.get_parameters().get("sslmode", "prefer")
+    if is_encrypted and mode not in VERIFYING:
+        return warning(
+            name,
+            f"TLS, for whoever answers: sslmode is {mode}",
+            "Put ?sslmode=verify-full&sslrootcert=FILE behind TIDEMARK_POSTGRES_URL, with the CA of its certificate.",
+        )
+    return encryption_finding(
+        name,
+        f"TLS, sslmode {mode}" if is_encrypted else "no TLS",
+        [connection.info.host],
+        is_encrypted=is_encrypted,
+        advice="Put ?sslmode=verify-full&sslrootcert=FILE behind TIDEMARK_POSTGRES_URL, and set ssl=on in the server.",
+    )
 
 
 async def _version(connection: AsyncConnection) -> Finding:

@@ -3,13 +3,24 @@
 import time
 from collections.abc import Mapping
 from typing import Any, Final
+from urllib.parse import urlsplit
 
 from detection.errors import DependencyError
-from state.finding import Finding, away, clock_finding, failed, ok, percent_finding, warning
+from state.finding import (
+    Finding,
+    away,
+    clock_finding,
+    encryption_finding,
+    failed,
+    is_loopback,
+    ok,
+    percent_finding,
+    warning,
+)
 from state.keys import SUBJECTS
-from state.redis_address import parse
+from state.redis_address import Address, parse
 from state.redis_cluster import ClusterClient
-from state.redis_pipeline import client_of, redis_errors
+from state.redis_pipeline import client_of, redis_errors, to_do
 from state.redis_progress import read as read_progress
 from state.store import Reached
 
@@ -38,6 +49,8 @@ async def redis_findings(
             subjects = await client.zcard(SUBJECTS) if not isinstance(client, ClusterClient) else None
         progress = await read_progress(client)
     except DependencyError as error:
+        if to_do(error.__cause__):
+            return [failed("redis", f"{hosts}: {error.reason}", "Nothing is learned or answered before that.")], {}
         return [
             away(
                 "redis",
@@ -47,11 +60,40 @@ async def redis_findings(
         ], {}
     finally:
         await client.aclose()
-    findings = [ok("redis", _said(hosts, infos, subjects, progress))]
+    findings = [ok("redis", _said(hosts, infos, subjects, progress)), _encryption(address), _user(address)]
     for node, info in infos.items():
         findings += _of_node(node if len(infos) > 1 else "", info, save=save, replicas=replicas)
     findings.append(clock_finding("redis.clock", skew))
     return findings, progress
+
+
+def _encryption(address: Address) -> Finding:
+    """Whether anybody on the way can read along, or answer in its name."""
+    name = "redis.encryption"
+    if address.is_encrypted and not address.is_verified:
+        return warning(
+            name,
+            "encrypted, for whoever answers: its certificate is not looked at",
+            "Take ssl_cert_reqs and ssl_check_hostname out of TIDEMARK_REDIS_URL, and set TIDEMARK_REDIS_CA_FILE.",
+        )
+    return encryption_finding(
+        name,
+        "TLS" if address.is_encrypted else "no TLS",
+        address.names,
+        is_encrypted=address.is_encrypted,
+        advice="Write rediss:// in TIDEMARK_REDIS_URL, and set TIDEMARK_REDIS_CA_FILE, for a server with a tls-port.",
+    )
+
+
+def _user(address: Address) -> Finding:
+    """Whether the server can tell us from everybody else."""
+    if address.username or all(is_loopback(host) for host in address.names):
+        return ok("redis.user", address.username or "default")
+    return warning(
+        "redis.user",
+        "default, who may do everything",
+        "Give each role a user of its own: `tidemark acl` prints them, docs/connections.md says where they go.",
+    )
 
 
 def _of_node(node: str, info: Info, *, save: str | None, replicas: int) -> list[Finding]:
@@ -175,8 +217,10 @@ def _said(hosts: str, infos: Mapping[str, Info], subjects: int | None, progress:
 
 
 def _host(url: str) -> str:
-    """Without what may be a password."""
-    return url.partition("://")[2].rpartition("@")[2]
+    """Without what may be a password: the user before it, and the options behind."""
+    split = urlsplit(url)
+    host = split.hostname or ""
+    return f"{host}:{split.port}{split.path}" if split.port else f"{host}{split.path}"
 
 
 def _text(value: Any) -> str:

@@ -65,6 +65,7 @@ class ClusterClient(RedisCluster):
         wait_seconds: float,
         retries: int,
         options: Mapping[str, Any],
+        of_connections: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__(
             startup_nodes=[ClusterNode(*seed) for seed in seeds],
@@ -75,6 +76,7 @@ class ClusterClient(RedisCluster):
         )
         # The dictionary that every node to come is made with.
         self.connection_kwargs["connection_class"] = connection_class
+        self.connection_kwargs |= of_connections or {}
         self.nodes_manager.startup_nodes = {}
         self._seeds = list(seeds)
         self._turns = asyncio.Semaphore(connections)

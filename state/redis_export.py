@@ -7,6 +7,7 @@ of the alerts that are open.
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from hashlib import sha1
 from typing import Any, Final
 
 from redis.asyncio import Redis
@@ -30,11 +31,13 @@ from state.redis_progress import encode_progress
 from state.store import Reached
 
 RESTORE_SUBJECT: Final = "restore_subject.lua"
+FINGERPRINT: Final = "fingerprint.lua"
 
 # By the names they have in a file. The clock is moved on instead of replaced.
 SHARED: Final = {"clock": CLOCK, "cohorts": COHORTS, "rules": RULES, "log": LOG, "replayed": REPLAYED}
 
 _READ_ATTEMPTS: Final = 5
+_FINGERPRINT_DIGITS: Final = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +93,20 @@ class RedisExport:
         await in_parts(list(subjects), read)
         return grown
 
+    async def fingerprints(self, subjects: Sequence[Subject]) -> dict[Subject, str]:
+        """What `fingerprint` says of each that is stored, worked out by the server: no hash is read."""
+        metrics = await self._ask([("HGET", subject_key(one), "metrics") for one in subjects])
+        names = {one: _parts_of(one, reply) for one, reply in zip(subjects, metrics, strict=True) if reply is not None}
+        found: dict[Subject, str] = {}
+
+        async def read(some: Sequence[Subject]) -> None:
+            keys = {one: keys_of(one, [part for part in names[one] if part != MODELS]) for one in some}
+            replies = await self._scripts.run([(FINGERPRINT, len(keys[one]), *keys[one]) for one in some])
+            found.update({one: reply.decode() for one, reply in zip(some, replies, strict=True)})
+
+        await in_parts(list(names), read)
+        return found
+
     async def restore(self, restores: Sequence[Restore]) -> list[Subject]:
         """Write these subjects, listed before; those that somebody wrote meanwhile are left alone and come back."""
         refused: list[Subject] = []
@@ -126,6 +143,19 @@ class RedisExport:
                 if isinstance(reply, Exception):
                     raise reply
         return replies
+
+
+def fingerprint(subject: Subject, parts: Parts) -> str:
+    """A short hash of all hashes of a subject but the models: another one says that somebody wrote it.
+
+    A write of models counts the revision on, and changes what is published by them. The same content in another order
+    may have another fingerprint.
+    """
+    names = [part for part in _parts_of(subject, parts[OWN].get(b"metrics")) if part != MODELS]
+    flats = [[each for pair in parts.get(part, {}).items() for each in pair] for part in names]
+    lengths = ";".join(",".join(str(len(each)) for each in flat) for flat in flats)
+    content = b"".join(each for flat in flats for each in flat)
+    return sha1(lengths.encode() + b"|" + content, usedforsecurity=False).hexdigest()[:_FINGERPRINT_DIGITS]
 
 
 def _parts_of(subject: Subject, metrics: bytes | None) -> list[str]:

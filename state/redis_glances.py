@@ -11,17 +11,21 @@ from typing import Any
 
 from redis.asyncio import Redis
 
+from state.redis_exchange import Exchanges
 from state.redis_pipeline import SUBJECTS_AT_ONCE, Command, redis_errors
 
 
 class Glances:
     """Reads of single subjects, one pipeline at a time: nobody waits for a timer, only for the one under way.
 
+    With exchanges, which only a client of one server has, a round trip takes half the work.
+
     Measured: with two or more at a time each takes fewer reads along, and under load all of them come later.
     """
 
-    def __init__(self, client: Redis) -> None:
+    def __init__(self, client: Redis, exchanges: Exchanges | None = None) -> None:
         self._client = client
+        self._exchanges = exchanges
         self._asked: list[tuple[Sequence[Command], asyncio.Future[list[Any]]]] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -60,6 +64,8 @@ class Glances:
                     answer.set_result(own)
 
     async def _round_trip(self, commands: Sequence[Command]) -> list[Any]:
+        if self._exchanges is not None:
+            return await self._exchanges.hold(lambda exchange: exchange.ask(commands))
         pipeline = self._client.pipeline(transaction=False)
         for command in commands:
             pipeline.execute_command(*command)

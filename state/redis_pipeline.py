@@ -10,7 +10,13 @@ from importlib.resources import files
 from typing import Any, Final, TypeVar
 
 from redis.asyncio import Redis
-from redis.exceptions import NoScriptError, RedisClusterException, RedisError
+from redis.exceptions import (
+    AuthenticationError,
+    NoPermissionError,
+    NoScriptError,
+    RedisClusterException,
+    RedisError,
+)
 
 from detection.errors import DependencyError
 from state.redis_address import parse
@@ -164,4 +170,16 @@ def redis_errors() -> Iterator[None]:
         yield
     # The errors of a cluster's client have a root of their own.
     except (RedisError, RedisClusterException, OSError) as error:
-        raise DependencyError("redis", f"{type(error).__name__}: {error}") from error
+        raise DependencyError("redis", f"{type(error).__name__}: {error}{to_do(error)}") from error
+
+
+def to_do(error: BaseException | None) -> str:
+    """What a person can do about it, where it is we who are not let in: such a thing does not mend itself."""
+    text = str(error)
+    if isinstance(error, NoPermissionError):
+        return "; the users that Tidemark needs are in state/acl, `tidemark acl` prints them"
+    if isinstance(error, AuthenticationError) or text.startswith(("NOAUTH", "WRONGPASS")):
+        return "; correct TIDEMARK_REDIS_USERNAME and TIDEMARK_REDIS_PASSWORD, or those in TIDEMARK_REDIS_URL"
+    if "CERTIFICATE_VERIFY_FAILED" in text:
+        return "; set TIDEMARK_REDIS_CA_FILE to the CA that signed its certificate, and name it as that does"
+    return ""

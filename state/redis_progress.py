@@ -10,7 +10,7 @@ state. A server that lost writes has lost the end of what it was told: the progr
 from collections.abc import Iterable, Mapping
 from functools import cache
 from importlib.resources import files
-from typing import Any
+from typing import Any, Final
 
 import orjson
 from redis.asyncio import Redis
@@ -20,6 +20,9 @@ from detection.hours import iso
 from state.keys import LOG, PROGRESS
 from state.redis_pipeline import Command, redis_errors
 from state.store import LogLife, Reached
+
+_LONGEST: Final = 300
+_MOST: Final = 2**63 - 1
 
 
 def encode_progress(progress: Mapping[str, Reached]) -> dict[bytes, bytes]:
@@ -36,27 +39,34 @@ def decode_progress(fields: Mapping[bytes, bytes]) -> dict[str, Reached]:
     for source, text in fields.items():
         try:
             value = orjson.loads(text)
-            found[source.decode()] = Reached(int(value["offset"]), int(value["time"]), str(value["record"]))
-        except (ValueError, KeyError, TypeError) as error:
+            reached = Reached(int(value["offset"]), int(value["time"]), str(value["record"]))
+        except (ValueError, KeyError, TypeError, OverflowError) as error:
             raise UnreadableStateError(f"{PROGRESS}: {source!r} is {text[:200]!r}") from error
+        # No broker gives any other offset or time.
+        if not (0 <= reached.offset <= _MOST and -1 <= reached.time_ms <= _MOST):
+            raise UnreadableStateError(f"{PROGRESS}: {source!r} is {text[:200]!r}")
+        found[source.decode()] = reached
     return found
 
 
 def decode_lives(fields: Mapping[bytes, bytes]) -> dict[str, LogLife]:
-    """What the fields of the log say of each topic."""
+    """What the fields of the log say of each topic; UnreadableStateError for a field that nobody can have kept."""
     by_topic: dict[str, dict[str, str]] = {}
-    for name, value in fields.items():
-        topic, _, field = name.decode().rpartition(":")
-        by_topic.setdefault(topic, {})[field] = value.decode()
-    return {
-        topic: LogLife(
-            life=int(one.get("life", "0")),
-            recreated=int(one.get("recreated", "0")),
-            noticed=one.get("noticed", ""),
-            renewed=one.get("renewed", ""),
-        )
-        for topic, one in by_topic.items()
-    }
+    try:
+        for name, value in fields.items():
+            topic, _, field = name.decode().rpartition(":")
+            by_topic.setdefault(topic, {})[field] = value.decode()
+        return {
+            topic: LogLife(
+                life=int(one.get("life", "0")),
+                recreated=int(one.get("recreated", "0")),
+                noticed=one.get("noticed", ""),
+                renewed=one.get("renewed", ""),
+            )
+            for topic, one in by_topic.items()
+        }
+    except ValueError as error:
+        raise UnreadableStateError(f"{LOG}: damaged: {error!r}"[:_LONGEST]) from error
 
 
 def fields_of_topic(sources: Iterable[bytes], topic: str) -> list[bytes]:

@@ -20,20 +20,20 @@ from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
 from state import redis_cohorts, redis_progress
+from state.as_stored import AsStored
 from state.codec import (
     HEAD_FIELDS,
     Write,
     decode,
     decode_alerts,
     decode_counts,
-    decode_minutes,
     decode_models,
     encode,
     head,
     slugs_of,
 )
 from state.cohort_codec import decode_cohorts, encode_cohorts
-from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, subject_key
+from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, series_keys, subject_key
 from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
 from state.redis_exchange import Exchanges
 from state.redis_glances import Glances
@@ -57,10 +57,10 @@ from state.redis_pipeline import (
     redis_errors,
 )
 from state.redis_transactions import Transactions
-from state.series_codec import ANSWER_FIELDS, answer_fields
+from state.series_codec import ANSWER_FIELDS, STORED_FIELDS, answer_fields, is_older
 from state.store import Announcements, Head, LearnedHour, LogLife, Reached, is_owned
-from state.survey import Survey, Tally
-from state.survey_codec import survey_commands, survey_of, tally_commands, tally_of
+from state.survey import Lately, Survey, Tally
+from state.survey_codec import read_lately, survey_commands, survey_of, tally_commands, tally_of
 from state.window_codec import hour_text
 
 # What bounds the memory of one round of writes, where a subject has more to write than usual, and how long the server
@@ -78,10 +78,10 @@ class RedisStore:
         self._policy = policy
         self._replicas = replicas
         self._scripts = Scripts(client, replicas=replicas)
-        self._glances = Glances(client)
         # A cluster's client is not of this class, and its subjects are on many nodes.
         is_single = isinstance(client, Redis)
         self._exchanges = Exchanges(client) if is_single else None
+        self._glances = Glances(client, self._exchanges)
         self._transactions = Transactions(client, replicas) if is_single else None
         # Of each part that was written since the last look at the progress, the last subject and its revision. On a
         # cluster they are on other nodes than the progress, which says nothing of those.
@@ -310,8 +310,8 @@ class RedisStore:
 
         async def read(part: Sequence[Subject]) -> None:
             asked = [(subject, slug) for subject in part for slug in slugs[subject]]
-            replies = await self._pipeline([("HMGET", series_key(*one), *ANSWER_FIELDS) for one in asked])
-            for (subject, slug), values in zip(asked, replies, strict=True):
+            found_of_each = await self._values([series_key(*one) for one in asked])
+            for (subject, slug), values in zip(asked, found_of_each, strict=True):
                 fields = answer_fields(values)
                 if fields is not None:
                     found.setdefault(subject, {})[slug] = fields
@@ -319,14 +319,32 @@ class RedisStore:
         await in_parts(subjects, read)
         return found
 
-    async def minutes(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
-        found: dict[Subject, dict[int, Window]] = {}
+    async def as_stored(self, subjects: Sequence[Subject]) -> list[AsStored]:
+        found: dict[Subject, AsStored] = {}
+        slugs = {subject: sorted(some) for subject, some in (await self._slugs(subjects)).items()}
 
         async def read(part: Sequence[Subject]) -> None:
-            replies = await self._pipeline([("HGET", subject_key(subject), "minutes") for subject in part])
+            keys = [key for subject in part for key in series_keys(subject, slugs[subject])]
+            of_each = iter(await self._values(keys))
+            texts = await self._ask([("HGET", subject_key(subject), "minutes") for subject in part])
+            for subject, minutes in zip(part, texts, strict=True):
+                each = [(slug, next(of_each)) for slug in slugs[subject]]
+                series = [(slug, values) for slug, values in each if values[0] is not None]
+                if series:
+                    found[subject] = AsStored(subject, series, minutes)
+
+        await in_parts(subjects, read)
+        return [found[subject] for subject in subjects if subject in found]
+
+    async def lately(self, subjects: Sequence[Subject]) -> dict[Subject, Lately]:
+        found: dict[Subject, Lately] = {}
+
+        async def read(part: Sequence[Subject]) -> None:
+            replies = await self._ask([("HGET", subject_key(subject), "minutes") for subject in part])
             for subject, reply in zip(part, replies, strict=True):
-                if reply is not None:
-                    found[subject] = decode_minutes(subject, reply)
+                one = read_lately(subject, reply)
+                if one is not None:
+                    found[subject] = one
 
         await in_parts(subjects, read)
         return found
@@ -373,11 +391,23 @@ class RedisStore:
         await in_parts(subjects, read)
         return found
 
-    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
+    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, Lately | None]:
+        key = series_key(subject, slug)
         values, minutes = await self._glances.read(
-            [("HMGET", series_key(subject, slug), *ANSWER_FIELDS), ("HGET", subject_key(subject), "minutes")]
+            [("HMGET", key, *STORED_FIELDS), ("HGET", subject_key(subject), "minutes")]
         )
-        return answer_fields(values), {} if minutes is None else decode_minutes(subject, minutes)
+        if is_older(values):
+            (values,) = await self._glances.read([("HMGET", key, *ANSWER_FIELDS)])
+        return answer_fields(values), read_lately(subject, minutes)
+
+    async def _values(self, keys: Sequence[str]) -> list[Sequence[bytes | None]]:
+        """What `answer_fields` needs of each of these series; older versions are asked a second time."""
+        found: list[Sequence[bytes | None]] = await self._ask([("HMGET", key, *STORED_FIELDS) for key in keys])
+        older = [at for at, values in enumerate(found) if is_older(values)]
+        replies = await self._ask([("HMGET", keys[at], *ANSWER_FIELDS) for at in older])
+        for at, values in zip(older, replies, strict=True):
+            found[at] = values
+        return found
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
         found = await self.learned_hours(subjects)

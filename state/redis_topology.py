@@ -46,6 +46,8 @@ def client_at(address: Address, *, connections: int, timeout_seconds: float, ret
             is_tls = options.pop("connection_class", Connection) is SSLConnection
             for name in ("host", "port", "db"):
                 options.pop(name, None)
+            # A connection takes it, and the library's client of a cluster does not.
+            key_password = options.pop("ssl_password", None)
             cluster = ClusterClient(
                 address.hosts,
                 connection_class=_QuickClusterSSLConnection if is_tls else _QuickClusterConnection,
@@ -53,6 +55,7 @@ def client_at(address: Address, *, connections: int, timeout_seconds: float, ret
                 wait_seconds=timeout_seconds,
                 retries=retries,
                 options=options | ({"ssl": True} if is_tls else {}),
+                of_connections={} if key_password is None else {"ssl_password": key_password},
             )
             # It has the commands of a client of one server, but no class in common with it.
             return cast(Redis, cluster)

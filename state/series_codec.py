@@ -14,6 +14,7 @@ what was learned in its own field `model`, as JSON. A series becomes one of vers
 program that reads older ones alone then refuses it.
 """
 
+import math
 from array import array
 from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
@@ -67,8 +68,9 @@ _OLDER_VERDICT: Final = (
     b"last_is_alert",
 )
 
-# What `answer_fields` needs of the hash of a series, whatever its version.
-ANSWER_FIELDS: Final = tuple(name.decode() for name in (*_STORED, *_OLDER_VERDICT))
+# What `answer_fields` needs of the hash of a series: of this version, and whatever its version.
+STORED_FIELDS: Final = tuple(name.decode() for name in _STORED)
+ANSWER_FIELDS: Final = (*STORED_FIELDS, *(name.decode() for name in _OLDER_VERDICT))
 
 # What `survey_fields` needs, which is where a series stands.
 _STANDING: Final = (
@@ -112,6 +114,8 @@ _BOOLEAN: Final = (b"false", b"true")
 _TRUE: Final = {False: "false", True: "true"}
 _QUOTED: Final = b'"%a"'
 _NOTHING_TOLD: Final = ("",) * len(_OLDER_VERDICT)
+_LONGEST_NAME: Final = 300
+_MOST: Final = 2**63 - 1
 _EXCEEDED: Final = (b"normal", b"exceeded")
 _WARMING_UP: Final = b'{"verdict":"warming-up","window":"%b","count":%b,"value":%b}'
 _SCORED: Final = (
@@ -240,7 +244,7 @@ def decode_answer(
             verdict = _verdict(orjson.loads(fields[b"last"])) if fields[b"last"] else None
         else:
             verdict = _older_verdict(fields) if fields[b"last_verdict"] else None
-    except (KeyError, TypeError, ValueError) as error:
+    except (AttributeError, KeyError, TypeError, ValueError) as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
     return version, forecast, verdict
 
@@ -278,22 +282,46 @@ def require_schema(key: str, fields: Mapping[bytes, bytes], readable: Sequence[i
     raise UnreadableStateError(f"{key}: schema version {text}, this program reads {known}")
 
 
+def is_older(values: Sequence[bytes | None]) -> bool:
+    """Whether the values of STORED_FIELDS are of an older version, so that those of all ANSWER_FIELDS are needed."""
+    return values[0] is not None and values[0] != _SCHEMA
+
+
 def answer_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:
     """The readable fields by name, of the values of ANSWER_FIELDS; None where there is no such series.
 
+    Of this version those of STORED_FIELDS will do (`is_older`).
+
     The same names for every version: the window's end, the parts of the last verdict, and `version`, a short hash of
-    all the others, which is the same where they are.
+    all the others, which is the same where they are. Raises UnreadableStateError that names the series.
     """
-    return None if values[0] is None else _readable(values)
+    if values[0] is None:
+        return None
+    try:
+        return _readable(values)
+    except ValueError as error:
+        raise _damaged(values, error) from error
 
 
 def survey_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:
     """Those of the readable fields that say where a series stands, of the values of SURVEY_FIELDS.
 
-    As `answer_fields` has them; None where there is no such series.
+    As `answer_fields` has them; None where there is no such series. Raises UnreadableStateError that names the series.
     """
     if values[0] is None:
         return None
+    try:
+        return _standing(values)
+    except ValueError as error:
+        raise _damaged(values, error) from error
+
+
+def _damaged(values: Sequence[bytes | None], error: Exception) -> UnreadableStateError:
+    subject, metric = ((value or b"").decode(errors="replace")[:_LONGEST_NAME] for value in values[1:3])
+    return UnreadableStateError(f"series {metric} of {subject}: damaged: {error!r}")
+
+
+def _standing(values: Sequence[bytes | None]) -> dict[str, str]:
     found = [value or b"" for value in values[: len(_STANDING)]]
     texts = b"\n".join(found).decode().split("\n")
     if len(texts) != len(_STANDING):  # somebody has written a line feed into one
@@ -484,13 +512,12 @@ def _told(subject: str, metric: str, last: str) -> Sequence[str]:
         count = str(told["count"])
         if told["verdict"] == "warming-up":
             (value,) = _texts(told["value"])
-            return ("warming-up", told["window"], count, value, "", "", "", "", "")
+            return ("warming-up", str(told["window"]), count, value, "", "", "", "", "")
         numbers = _texts(told["value"], told["estimate"], told["threshold"], told["score"])
         booleans = _TRUE[told["is_credible"]], _TRUE[told["is_alert"]]
-        return (told["verdict"], told["window"], count, *numbers, *booleans)
+        return (str(told["verdict"]), str(told["window"]), count, *numbers, *booleans)
     except (KeyError, TypeError, ValueError) as error:
-        key = series_key(Subject.parse(subject), metric)
-        raise UnreadableStateError(f"{key}: last: damaged: {error!r}") from error
+        raise UnreadableStateError(f"series {metric} of {subject}: last: damaged: {error!r}") from error
 
 
 def _texts(*values: float | str) -> list[str]:
@@ -503,36 +530,65 @@ def _forecast(fields: Mapping[bytes, bytes]) -> Forecast:
     return Forecast(
         hour=hour_of(fields[b"window_start"].decode()),
         estimate=Estimate(
-            location=float(fields[b"estimate"]),
-            lower=float(fields[b"lower"]),
-            upper=float(fields[b"upper"]),
-            expected_count=float(fields[b"expected_calls"]),
-            n_learned=int(fields[b"n_learned"]),
+            location=_finite(fields[b"estimate"]),
+            lower=_number(fields[b"lower"]),
+            upper=_number(fields[b"upper"]),
+            expected_count=_finite(fields[b"expected_calls"]),
+            n_learned=_count(fields[b"n_learned"]),
         ),
         threshold=Threshold(
-            value=float(fields[b"threshold"]),
+            value=_number(fields[b"threshold"]),
             direction="above" if fields[b"operator"] == b">" else "below",
-            coverage=float(fields[b"coverage"]),
-            min_count=int(fields[b"min_calls"]),
+            coverage=_finite(fields[b"coverage"]),
+            min_count=_count(fields[b"min_calls"]),
         ),
         status=_KNOWN_STATUS[fields[b"status"]],
-        measured_exceedance=float(measured) if measured else None,
-        judged=int(fields[b"judged"]),
-        explanation=orjson.loads(fields[b"explanation"]),
+        measured_exceedance=_finite(measured) if measured else None,
+        judged=_count(fields[b"judged"]),
+        explanation=_parts(orjson.loads(fields[b"explanation"])),
     )
+
+
+def _number(told: bytes | str | float) -> float:
+    """Infinite maybe, but a number; ValueError for any other text."""
+    number = float(told)
+    if math.isnan(number):
+        raise ValueError("NaN was never published")
+    return number
+
+
+def _finite(told: bytes) -> float:
+    """ValueError for what is no finite number: bounds may be infinite, what is expected never is."""
+    number = float(told)
+    if not math.isfinite(number):
+        raise ValueError(f"{number} was never expected")
+    return number
+
+
+def _count(told: bytes | str | int) -> int:
+    number = int(told)
+    if not 0 <= number <= _MOST:
+        raise ValueError(f"{number} was never counted")
+    return number
+
+
+def _parts(told: object) -> dict[str, float | str]:
+    if not isinstance(told, dict):
+        raise TypeError("an explanation has parts with names")
+    return told
 
 
 def _verdict(told: dict[str, Any]) -> Verdict:
     hour = hour_of(told["window"])
     if told["verdict"] == "warming-up":
-        return WarmingUp(hour, float(told["value"]), int(told["count"]))
+        return WarmingUp(hour, _number(told["value"]), _count(told["count"]))
     return Scored(
         hour=hour,
-        value=float(told["value"]),
-        count=int(told["count"]),
-        estimate=float(told["estimate"]),
-        threshold=float(told["threshold"]),
-        score=float(told["score"]),
+        value=_number(told["value"]),
+        count=_count(told["count"]),
+        estimate=_number(told["estimate"]),
+        threshold=_number(told["threshold"]),
+        score=_number(told["score"]),
         is_exceeded=told["verdict"] == "exceeded",
         is_credible=bool(told["is_credible"]),
     )
@@ -540,16 +596,16 @@ def _verdict(told: dict[str, Any]) -> Verdict:
 
 def _older_verdict(fields: Mapping[bytes, bytes]) -> Verdict:
     hour = hour_of(fields[b"last_window"].decode())
-    value, count = float(fields[b"last_value"]), int(fields[b"last_count"])
+    value, count = _number(fields[b"last_value"]), _count(fields[b"last_count"])
     if fields[b"last_verdict"] == b"warming-up":
         return WarmingUp(hour, value, count)
     return Scored(
         hour=hour,
         value=value,
         count=count,
-        estimate=float(fields[b"last_estimate"]),
-        threshold=float(fields[b"last_threshold"]),
-        score=float(fields[b"last_score"]),
+        estimate=_number(fields[b"last_estimate"]),
+        threshold=_number(fields[b"last_threshold"]),
+        score=_number(fields[b"last_score"]),
         is_exceeded=fields[b"last_verdict"] == b"exceeded",
         is_credible=fields[b"last_is_credible"] == b"true",
     )

@@ -14,7 +14,8 @@ from detection.rules.alert import Alert, Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
-from state.survey import Survey, Tally
+from state.as_stored import AsStored
+from state.survey import Lately, Survey, Tally
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +152,12 @@ class StateStore(Protocol):
         """The readable fields of every series of the subjects, by metric slug, without the models."""
         ...
 
-    async def minutes(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
-        """The stored subjects' last minutes of event time, by minute since the epoch, without anything else of them."""
+    async def as_stored(self, subjects: Sequence[Subject]) -> list[AsStored]:
+        """What `answers` and `lately` are made of, of those of the subjects that have a series, in their order."""
+        ...
+
+    async def lately(self, subjects: Sequence[Subject]) -> dict[Subject, Lately]:
+        """The last minutes, in sum, of those of the subjects that have any, without anything else of them."""
         ...
 
     async def alerts(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Alert]]:
@@ -167,8 +172,8 @@ class StateStore(Protocol):
         """What has come of each of the stored subjects."""
         ...
 
-    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, dict[int, Window]]:
-        """One series' readable fields, None where there is no such series, and its subject's last minutes."""
+    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, Lately | None]:
+        """One series' readable fields, None where there is no such series, and its subject's last minutes in sum."""
         ...
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:

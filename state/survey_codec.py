@@ -40,7 +40,7 @@ def survey_of(subject: Subject, slugs: Sequence[str], replies: Sequence[Sequence
     return Survey(
         series={slug: fields for slug, fields in found.items() if fields is not None and fields["status"]},
         alerts=decode_alerts(subject, alerts) if alerts else {},
-        lately=_lately(subject, minutes),
+        lately=read_lately(subject, minutes),
     )
 
 
@@ -54,23 +54,30 @@ def tally_commands(subject: Subject, slugs: Iterable[str]) -> list[Command]:
 
 
 def tally_of(replies: Sequence[Sequence[bytes | None]]) -> Tally | None:
-    """The tally of the replies to `tally_commands`; None where the subject is not stored."""
+    """The tally of the replies to `tally_commands`; None where the subject is not stored.
+
+    Raises UnreadableStateError.
+    """
     (rev, accepted, late), outbox, *series = replies
     if rev is None:
         return None
-    return Tally(
-        accepted=int(accepted or 0),
-        late=int(late or 0),
-        is_pending=any(name is not None and is_for_history(name) for name in outbox),
-        published=[
-            {"status": status.decode(), "valid_until": (valid_until or b"").decode()}
-            for status, valid_until in series
-            if status
-        ],
-    )
+    try:
+        return Tally(
+            accepted=int(accepted or 0),
+            late=int(late or 0),
+            is_pending=any(name is not None and is_for_history(name) for name in outbox),
+            published=[
+                {"status": status.decode(), "valid_until": (valid_until or b"").decode()}
+                for status, valid_until in series
+                if status
+            ],
+        )
+    except ValueError as error:
+        raise UnreadableStateError(f"what is counted of a subject is damaged: {error!r}") from error
 
 
-def _lately(subject: Subject, minutes: bytes | None) -> Lately | None:
+def read_lately(subject: Subject, minutes: bytes | None) -> Lately | None:
+    """The last minutes in sum, of their stored text; UnreadableStateError that names the key."""
     if minutes is None:
         return None
     try:

@@ -4,14 +4,17 @@ A subject's last minutes are read and written with every count, and hardly any o
 for goes from one write into the next as the text that it is (`StoredMinutes`).
 """
 
-from collections.abc import Iterator, Mapping, MutableMapping
+from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from functools import lru_cache
-from typing import Any, Final
+from typing import Annotated, Final
 
 import msgspec
 import orjson
+from msgspec import Meta
 
-from detection.errors import UnreadableStateError
+from detection.catalogue import metric_of
+from detection.errors import UnknownMetricError, UnreadableStateError
+from detection.events import NEWEST_MS
 from detection.hours import HOUR_MS, MINUTE_MS, iso, parse_ms
 from detection.judged_hours import JudgedHour
 from detection.windows import CallWindow, GaugeSum, GaugeWindow, Window
@@ -21,16 +24,42 @@ _EXACT: Final = 2**53
 
 _DAY_MS: Final = 24 * HOUR_MS
 
+# Behind the name of a minute in quotes, and its colon, the value begins.
+_ENTRY_HEAD: Final = len('"2026-01-05T09:00:00Z":')
+
+
+# What can have been counted and summed: far more than there ever was, and nothing that a double could not hold.
+_Count = Annotated[int, Meta(ge=0, le=_EXACT)]
+_LARGEST_SUM: Final = 2**256
+_LAST_HOUR: Final = NEWEST_MS // HOUR_MS
+_LAST_MINUTE: Final = NEWEST_MS // MINUTE_MS
+
 
 class _Calls(msgspec.Struct, gc=False, omit_defaults=True):
     """A biller's window as it is written."""
 
-    calls: int
-    errors: int
-    timeouts: int
+    calls: _Count
+    errors: _Count
+    timeouts: _Count
     latency_us: int | str
     latency_us2: int | str
-    bins: dict[int, int] = {}
+    bins: dict[Annotated[int, Meta(ge=0, le=255)], _Count] = {}
+
+
+class _Gauge(msgspec.Struct, gc=False):
+    """What is summed of one gauge."""
+
+    count: Annotated[int, Meta(ge=1, le=_EXACT)]
+    sum_nano: int | str
+    minimum: float
+    maximum: float
+
+
+class _Gauges(msgspec.Struct, gc=False):
+    """A model version's window as it is written."""
+
+    events: _Count
+    gauges: dict[str, _Gauge]
 
 
 class _Judged(msgspec.Struct, gc=False):
@@ -42,9 +71,9 @@ class _Judged(msgspec.Struct, gc=False):
 class _Sums(msgspec.Struct, gc=False):
     """What is summed of a biller's window where nobody asks for the distribution of its latencies."""
 
-    calls: int
-    errors: int
-    timeouts: int
+    calls: _Count
+    errors: _Count
+    timeouts: _Count
     latency_us: int | str
 
 
@@ -52,75 +81,121 @@ _encode: Final = msgspec.json.Encoder().encode
 _SUMS: Final = msgspec.json.Decoder(dict[str, _Sums])
 _JUDGED: Final = msgspec.json.Decoder(_Judged)
 _CALLS: Final = msgspec.json.Decoder(dict[str, _Calls])
+_GAUGES: Final = msgspec.json.Decoder(dict[str, _Gauges])
+_ONE_OF_CALLS: Final = msgspec.json.Decoder(_Calls)
+_ONE_OF_GAUGES: Final = msgspec.json.Decoder(_Gauges)
 _TEXTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
 
 
 class StoredMinutes(MutableMapping[int, Window]):
     """Windows by minutes since the epoch, each read when it is asked for; `key` names what they were read from.
 
+    A window that is taken by its minute may be added to. Those of `items` are for reading alone.
     Raises UnreadableStateError for what `dump_minutes` cannot have written, when it is asked for.
     """
 
-    __slots__ = ("_data", "_found", "_key", "_read")
+    __slots__ = ("_data", "_found", "_is_untouched", "_key", "_read")
 
     def __init__(self, data: bytes, key: str) -> None:
+        # What was read, until there is a change to it.
         self._data = data
+        self._is_untouched = True
         self._found: dict[int, bytes] | None = None
         self._read: dict[int, Window] = {}
         self._key = key
 
     @property
     def is_untouched(self) -> bool:
-        """Whether nobody has asked for any of it, so that it is what was read."""
-        return self._found is None
+        """Whether nobody can have changed any of it, so that it is what was read."""
+        return self._is_untouched
 
     @property
     def _texts(self) -> dict[int, bytes]:
+        """What nobody has asked for, as `_entries` gives it."""
         if self._found is None:
             try:
-                self._found = {_minute_of(text): bytes(raw) for text, raw in _TEXTS.decode(self._data).items()}
-            except (ValueError, msgspec.DecodeError) as error:
+                self._found = _entries(self._data)
+            except (ValueError, msgspec.DecodeError, RecursionError) as error:
                 raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
         return self._found
 
     def dump(self) -> bytes:
         """What `dump_minutes` gives."""
-        if self._found is None:
+        if self._is_untouched:
             return self._data
-        texts = {**self._texts, **{minute: dump_window(window) for minute, window in self._read.items()}}
-        return _joined([(_minute_text(minute), texts[minute]) for minute in sorted(texts)])
+        return _of_entries({**self._texts, **{minute: _entry(minute, one) for minute, one in self._read.items()}})
+
+    def items(self) -> ItemsView[int, Window]:
+        """All of them at once, in a fraction of the time; what is added to one of these is lost."""
+        try:
+            found = load_minutes(self._data if self._is_untouched else _of_entries(self._texts))
+        except (AttributeError, KeyError, TypeError, ValueError) as error:
+            raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
+        return {**found, **self._read}.items()
 
     def __getitem__(self, minute: int) -> Window:
         window = self._read.get(minute)
         if window is None:
             text = self._texts[minute]
             try:
-                window = self._read[minute] = load_window(text)
+                window = self._read[minute] = load_window(text[_ENTRY_HEAD:] + b"}")
             except (AttributeError, KeyError, TypeError, ValueError) as error:
                 raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
             # Whoever has it may add to it: from now on the window says what is so.
             del self._texts[minute]
+            self._touch()
         return window
 
     def __setitem__(self, minute: int, window: Window) -> None:
         self._texts.pop(minute, None)
         self._read[minute] = window
+        self._touch()
 
     def __delitem__(self, minute: int) -> None:
         if self._read.pop(minute, None) is None:
             del self._texts[minute]
+        self._touch()
+
+    def _touch(self) -> None:
+        self._is_untouched = False
+        self._data = b""
 
     def __contains__(self, minute: object) -> bool:
         return minute in self._texts or minute in self._read
 
     def __iter__(self) -> Iterator[int]:
-        yield from [*self._texts, *self._read]
+        return iter([*self._texts, *self._read])
 
     def __len__(self) -> int:
         return len(self._texts) + len(self._read)
 
     def __repr__(self) -> str:
         return f"StoredMinutes({dict(self.items())})"
+
+
+def _entries(data: bytes) -> dict[int, bytes]:
+    """Each minute's name and value without its last brace, unread; ValueError for what is no object of objects."""
+    if data[:2] == b'{"' and data[-2:] == b"}}" and b'"gauges"' not in data:
+        # Of calls, as they are written: between two windows, and nowhere else, a comma follows on a brace.
+        texts = data[1:-2].split(b"},")
+        if all([text[_ENTRY_HEAD - 3 : _ENTRY_HEAD + 1] == b'Z":{' for text in texts]):  # noqa: C419  # half the time
+            return {_minute_of_name(text[1 : _ENTRY_HEAD - 2]): text for text in texts}
+    found = {}
+    for name, raw in _TEXTS.decode(data).items():
+        minute = minute_of(name)
+        text = bytes(raw)
+        if not (text.startswith(b"{") and text.endswith(b"}")):
+            raise ValueError(f"{name} is no object")
+        found[minute] = b'"%b":%b' % (_minute_text(minute), text[:-1])
+    return found
+
+
+def _entry(minute: int, window: Window) -> bytes:
+    return b'"%b":%b' % (_minute_text(minute), dump_window(window)[:-1])
+
+
+def _of_entries(texts: Mapping[int, bytes]) -> bytes:
+    return b"{%b}}" % b"},".join([texts[minute] for minute in sorted(texts)]) if texts else b"{}"
 
 
 def dump_window(window: Window) -> bytes:
@@ -155,8 +230,14 @@ def dump_window(window: Window) -> bytes:
 
 
 def load_window(data: bytes | str) -> Window:
-    """The inverse of `dump_window`; KeyError, TypeError or ValueError for what it cannot have written."""
-    return _window(orjson.loads(data))
+    """The inverse of `dump_window`; ValueError for what it cannot have written."""
+    try:
+        return _call_window(_ONE_OF_CALLS.decode(data))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        try:
+            return _gauge_window(_ONE_OF_GAUGES.decode(data))
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as other:
+            raise ValueError(f"neither calls ({error}) nor gauges ({other})") from error
 
 
 def dump_learned(window: Window, judged: Mapping[str, JudgedHour]) -> bytes:
@@ -174,7 +255,7 @@ def load_judged(data: bytes) -> Mapping[str, JudgedHour]:
     """
     try:
         return _JUDGED.decode(data).judged
-    except msgspec.DecodeError as error:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
 
 
@@ -197,7 +278,7 @@ def load_hours(data: bytes | str) -> dict[int, Window]:
 
 def load_minutes(data: bytes | str) -> dict[int, Window]:
     """The inverse of `dump_minutes`; KeyError, TypeError or ValueError for what it cannot have written."""
-    return {_minute_of(text): window for text, window in _windows(data)}
+    return {minute_of(text): window for text, window in _windows(data)}
 
 
 def load_sums(data: bytes | str, minutes: int) -> tuple[int | None, Window]:
@@ -207,20 +288,21 @@ def load_sums(data: bytes | str, minutes: int) -> tuple[int | None, Window]:
     """
     try:
         found = _SUMS.decode(data)
-    except msgspec.DecodeError:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return _sums_of_gauges(load_minutes(data), minutes)
-    total = CallWindow()
     if not found:
-        return None, total
-    by_minute = {_minute_of(text): one for text, one in found.items()}
-    newest = max(by_minute)
-    for minute, one in by_minute.items():
+        return None, CallWindow()
+    moments = [minute_of(text) for text in found]
+    newest = max(moments)
+    calls = errors = timeouts = latency_us = 0
+    for minute, one in zip(moments, found.values(), strict=True):
         if minute > newest - minutes:
-            total.calls += one.calls
-            total.errors += one.errors
-            total.timeouts += one.timeouts
-            total.latency_us += int(one.latency_us)
-    return newest, total
+            calls += one.calls
+            errors += one.errors
+            timeouts += one.timeouts
+            summed = one.latency_us
+            latency_us += summed if isinstance(summed, int) and 0 <= summed <= _LARGEST_SUM else _checked_sum(summed)
+    return newest, CallWindow(calls, errors, timeouts, latency_us)
 
 
 def _sums_of_gauges(windows: Mapping[int, Window], minutes: int) -> tuple[int | None, Window]:
@@ -253,8 +335,11 @@ def hour_text(hour: int) -> str:
 
 @lru_cache(maxsize=16_384)
 def hour_of(text: str) -> int:
-    """The inverse of `hour_text`; ValueError for any other text."""
-    return parse_ms(text) // HOUR_MS
+    """The inverse of `hour_text`; ValueError for any other text, and for an hour that no event can be of."""
+    hour = parse_ms(text) // HOUR_MS
+    if not 0 <= hour <= _LAST_HOUR:
+        raise ValueError(f"{text!r} is not in the years 1970 to 2099")
+    return hour
 
 
 @lru_cache(maxsize=4_096)
@@ -263,8 +348,17 @@ def _minute_text(minute: int) -> bytes:
 
 
 @lru_cache(maxsize=4_096)
-def _minute_of(text: str) -> int:
-    return parse_ms(text) // MINUTE_MS
+def minute_of(text: str) -> int:
+    """Minutes since the epoch; ValueError for any other text, and for a minute that no event can be of."""
+    minute = parse_ms(text) // MINUTE_MS
+    if not 0 <= minute <= _LAST_MINUTE:
+        raise ValueError(f"{text!r} is not in the years 1970 to 2099")
+    return minute
+
+
+@lru_cache(maxsize=4_096)
+def _minute_of_name(name: bytes) -> int:
+    return minute_of(name.decode())
 
 
 def _joined(texts: list[tuple[bytes, bytes]]) -> bytes:
@@ -274,33 +368,52 @@ def _joined(texts: list[tuple[bytes, bytes]]) -> bytes:
 def _windows(data: bytes | str) -> Iterator[tuple[str, Window]]:
     try:
         found = _CALLS.decode(data)
-    except msgspec.DecodeError:
-        # Gauges, or nothing that can be read: the slow way tells them apart.
-        for text, plain in orjson.loads(data).items():
-            yield text, _window(plain)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        # Gauges, or nothing that can be read.
+        try:
+            gauged = _GAUGES.decode(data)
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as other:
+            raise ValueError(f"neither calls ({error}) nor gauges ({other})") from error
+        for text, one in gauged.items():
+            yield text, _gauge_window(one)
         return
-    for text, one in found.items():
-        sums = int(one.latency_us), int(one.latency_us2)
-        yield text, CallWindow(one.calls, one.errors, one.timeouts, *sums, one.bins)
+    for text, each in found.items():
+        yield text, _call_window(each)
 
 
-def _window(plain: dict[str, Any]) -> Window:
-    if "events" in plain:
-        return GaugeWindow(
-            events=plain["events"],
-            gauges={
-                slug: GaugeSum(one["count"], int(one["sum_nano"]), float(one["minimum"]), float(one["maximum"]))
-                for slug, one in plain["gauges"].items()
-            },
-        )
-    return CallWindow(
-        calls=plain["calls"],
-        errors=plain["errors"],
-        timeouts=plain["timeouts"],
-        latency_us=int(plain["latency_us"]),
-        latency_us2=int(plain["latency_us2"]),
-        bins={int(key): count for key, count in plain.get("bins", {}).items()},
-    )
+def _call_window(one: _Calls) -> CallWindow:
+    latency_us, latency_us2 = _checked_sum(one.latency_us), _checked_sum(one.latency_us2)
+    if one.errors + one.timeouts > one.calls:
+        raise ValueError(f"{one} cannot have been counted")
+    return CallWindow(one.calls, one.errors, one.timeouts, latency_us, latency_us2, one.bins)
+
+
+def _checked_sum(number: int | str) -> int:
+    found = int(number)
+    if not 0 <= found <= _LARGEST_SUM:
+        raise ValueError(f"{number} cannot have been summed")
+    return found
+
+
+def _gauge_window(one: _Gauges) -> GaugeWindow:
+    return GaugeWindow(one.events, {_known_slug(slug): _gauge_sum(each) for slug, each in one.gauges.items()})
+
+
+def _gauge_sum(one: _Gauge) -> GaugeSum:
+    sum_nano = int(one.sum_nano)
+    if abs(sum_nano) > _LARGEST_SUM:
+        raise ValueError(f"{one} cannot have been observed")
+    return GaugeSum(one.count, sum_nano, one.minimum, one.maximum)
+
+
+@lru_cache(maxsize=4_096)
+def _known_slug(slug: str) -> str:
+    try:
+        if metric_of(slug).slug == slug:
+            return slug
+    except UnknownMetricError as error:
+        raise ValueError(str(error)) from error
+    raise ValueError(f"{slug!r} is no slug")
 
 
 def _whole(number: int) -> int | str:

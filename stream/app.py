@@ -25,13 +25,14 @@ from tenacity import AsyncRetrying, retry_if_exception_type, wait_random_exponen
 import logs
 import metrics
 import tracing
-from detection.errors import DependencyError, TidemarkError
+from detection.errors import DependencyError, SettingsError, TidemarkError
 from detection.hours import SECOND_MS
 from detection.live import LivePolicy
 from settings import Settings
 from state.alert_history import AlertHistory
 from state.alert_rows import AlertChanges
 from state.alerting import RedisAlerting
+from state.broker_refusal import refusal
 from state.coverage import Coverage
 from state.history import History
 from state.open_alerts import OpenAlerts
@@ -44,6 +45,7 @@ from stream.announcing import Announcer, Message
 from stream.buffer import CALLS, OBSERVATIONS
 from stream.cohorts import CohortRefresh
 from stream.coverage import CoverageRefresh
+from stream.credentials import faust_credentials
 from stream.current_rules import CurrentRules
 from stream.dead_letters import DeadLetter
 from stream.health import Health
@@ -87,8 +89,8 @@ def create_app(settings: Settings) -> faust.App:
     """An app that is ready to start; connects to nothing yet."""
     app = _faust_app(settings)
     policy = settings.policy()
-    store = RedisStore.connect(settings.redis_url.get_secret_value(), policy, replicas=settings.redis_replicas)
-    history = History(settings.postgres_url.get_secret_value())
+    store = RedisStore.connect(settings.redis(), policy, replicas=settings.redis_replicas)
+    history = History(settings.postgres())
     registry = CollectorRegistry()
     instruments = metrics.instruments(registry)
     letters = app.topic(dead_letters.TOPIC, value_serializer="raw", key_serializer="raw")
@@ -124,7 +126,7 @@ def create_app(settings: Settings) -> faust.App:
     )
 
     async def look(offsets: Mapping[Place, int]) -> dict[Place, Peeked]:
-        return await peek(settings.kafka_brokers, offsets, within_seconds=_PEEK_SECONDS)
+        return await peek(settings.brokers(), offsets, within_seconds=_PEEK_SECONDS)
 
     trails = Trails(tracing.connect(settings, "worker"))
     worker = Worker(
@@ -202,6 +204,9 @@ def run(settings: Settings) -> None:
             restart.start_again()
         if isinstance(reason, TidemarkError):
             raise reason from None
+        # Faust's own error says that no broker could be reached.
+        if stopped.code and (refused := asyncio.run(refusal(settings.brokers()))):
+            raise SettingsError(f"kafka: {refused}") from None
         if stopped.code:
             log.error("worker.stopped", status=stopped.code)  # noqa: TRY400  # the reason was logged where it was known
         sys.exit(stopped.code)
@@ -212,6 +217,7 @@ def _faust_app(settings: Settings) -> WorkerApp:
     app = WorkerApp(
         settings.kafka_group,
         broker=brokers,
+        broker_credentials=faust_credentials(settings.brokers()),
         store="memory://",
         # Faust makes a folder even for an app that keeps nothing in it.
         datadir=str(Path(tempfile.gettempdir()) / f"tidemark-faust-{os.getuid()}"),

@@ -22,6 +22,7 @@ from detection.errors import DependencyError
 from detection.hours import HOUR_MS
 from metrics import Instruments
 from state.archive import Archive, Archived, Arrived, Horizon, Prepared
+from state.brokers import Brokers
 from state.sources import source_of
 from state.store import StateStore
 from stream.buffer import OBSERVATIONS
@@ -230,10 +231,10 @@ class ArchiveReader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         return say
 
 
-def connect(brokers: str, group: str, *, session_seconds: float) -> AIOKafkaConsumer:
+def connect(brokers: Brokers, group: str, *, session_seconds: float) -> AIOKafkaConsumer:
     """A consumer in the archive's group, not yet started."""
     return AIOKafkaConsumer(
-        bootstrap_servers=brokers.split(","),
+        **brokers.options(),
         group_id=f"{group}-archive",
         enable_auto_commit=False,
         # Where the log begins later than PostgreSQL has it, what is between is gone: the worker counts and says it.

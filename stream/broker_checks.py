@@ -10,7 +10,9 @@ from aiokafka.errors import KafkaError
 
 from detection.hours import HOUR_MS, SECOND_MS
 from settings import Settings
-from state.finding import Finding, away, failed, ok, unknown, warning
+from state.broker_refusal import refusal
+from state.brokers import Brokers
+from state.finding import Finding, away, encryption_finding, failed, ok, unknown, warning
 from stream.announcing import ALERTS, THRESHOLDS
 from stream.buffer import CALLS, OBSERVATIONS
 from stream.dead_letters import TOPIC as DEAD_LETTERS
@@ -22,15 +24,15 @@ _NIGHT_MS: Final = 24 * HOUR_MS
 # What the API takes, with what surrounds it in a record; a dead letter of a long event is as long.
 _LONGEST_BYTES: Final = 1_000_000
 
+_ENCRYPT: Final = "Set TIDEMARK_KAFKA_SECURITY_PROTOCOL to SSL or SASL_SSL, and give the brokers such a listener."
+
 Configs = Mapping[str, Mapping[str, str]]
 
 
 async def broker_findings(settings: Settings, *, timeout_seconds: float) -> list[Finding]:
     """What was found; never raises for a broker that is away."""
-    brokers = settings.kafka_brokers
-    admin = AIOKafkaAdminClient(
-        bootstrap_servers=brokers.split(","), request_timeout_ms=round(timeout_seconds * SECOND_MS)
-    )
+    brokers = settings.brokers()
+    admin = AIOKafkaAdminClient(**brokers.options(), request_timeout_ms=round(timeout_seconds * SECOND_MS))
     try:
         async with asyncio.timeout(timeout_seconds):
             await admin.start()
@@ -40,6 +42,8 @@ async def broker_findings(settings: Settings, *, timeout_seconds: float) -> list
             configs = await _configs(admin, [name for name in TOPICS if name in topics])
             members = await _members(admin, settings.kafka_group)
     except (KafkaError, TimeoutError, OSError) as error:
+        if refused := await refusal(brokers, within_seconds=timeout_seconds):
+            return [failed("kafka", refused, "Nothing is read or sent before that; nothing is lost meanwhile.")]
         return [
             away(
                 "kafka",
@@ -50,11 +54,20 @@ async def broker_findings(settings: Settings, *, timeout_seconds: float) -> list
     finally:
         await admin.close()
     nodes = len(cluster["brokers"])
-    findings = [ok("kafka", f"{brokers}, {nodes} broker{'' if nodes == 1 else 's'}")]
+    findings = [ok("kafka", f"{brokers}, {nodes} broker{'' if nodes == 1 else 's'}"), _transport(brokers)]
     for name in TOPICS:
         findings += _topic(name, topics.get(name), configs.get(name, {}), nodes=nodes, settings=settings)
     findings.append(_group(settings.kafka_group, members))
     return findings
+
+
+def _transport(brokers: Brokers) -> Finding:
+    """Whether anybody on the way can read along."""
+    user = f", as {brokers.username} by {brokers.mechanism}" if brokers.is_asked_for_user else ""
+    found = f"{brokers.protocol}{user}"
+    return encryption_finding(
+        "kafka.encryption", found, brokers.names(), is_encrypted=brokers.is_encrypted, advice=_ENCRYPT
+    )
 
 
 def _topic(

@@ -12,6 +12,7 @@ import structlog
 from aiokafka import AIOKafkaConsumer, TopicPartition
 from aiokafka.errors import KafkaError, OffsetOutOfRangeError
 
+from state.brokers import Brokers
 from stream.decoding import Record
 
 log = structlog.get_logger()
@@ -36,13 +37,13 @@ class Peeked:
 Peek = Callable[[Mapping[Place, int]], Awaitable[dict[Place, Peeked]]]
 
 
-async def peek(brokers: str, offsets: Mapping[Place, int], *, within_seconds: float) -> dict[Place, Peeked]:
+async def peek(brokers: Brokers, offsets: Mapping[Place, int], *, within_seconds: float) -> dict[Place, Peeked]:
     """Look at one offset of each of these partitions; those that do not answer in time are left out."""
     found: dict[Place, Peeked] = {}
     if not offsets:
         return found
     consumer = AIOKafkaConsumer(
-        bootstrap_servers=brokers.split(","),
+        **brokers.options(),
         enable_auto_commit=False,
         auto_offset_reset="none",
         fetch_max_wait_ms=_POLL_MS,

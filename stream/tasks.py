@@ -21,6 +21,7 @@ from state.alerting import AlertingHints
 from state.archive import Archive
 from state.database import Database
 from state.history import History
+from state.migrate import migrate
 from state.notified import NotifiedStore
 from state.redis_store import RedisStore
 from stream import archive, health, restart
@@ -72,7 +73,7 @@ def add_flushes(app: faust.App, worker: Worker, history: History, settings: Sett
             retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
         ):
             with attempt:
-                await asyncio.to_thread(_migrate, settings.postgres_url.get_secret_value())
+                await asyncio.to_thread(migrate, settings.postgres())
                 await history.open()
         while not app.should_stop:
             await app.sleep(settings.flush_seconds)
@@ -168,7 +169,7 @@ def add_archive(
         instruments,
         log_id=settings.kafka_log_id,
         connect=lambda: archive.connect(
-            settings.kafka_brokers, settings.kafka_group, session_seconds=settings.kafka_session_seconds
+            settings.brokers(), settings.kafka_group, session_seconds=settings.kafka_session_seconds
         ),
         horizon=retention.horizon,
         future_ms=settings.future_seconds * SECOND_MS,
@@ -223,13 +224,6 @@ def add_health(
                 state.stalled = str(error)
                 restart.start_again_within(_STOP_SECONDS)
                 await app.crash(error)
-
-
-def _migrate(url: str) -> None:
-    # Here, because its libraries take a third of a second to load, which nothing at the start has to wait for.
-    from state.migrate import migrate  # noqa: PLC0415
-
-    migrate(url)
 
 
 def _wall_ms() -> int:

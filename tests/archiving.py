@@ -27,7 +27,7 @@ async def read(settings: Settings, *, is_killed_between: bool) -> None:
 
     def connect() -> Any:
         consumer = archive.connect(
-            settings.kafka_brokers, settings.kafka_group, session_seconds=settings.kafka_session_seconds
+            settings.brokers(), settings.kafka_group, session_seconds=settings.kafka_session_seconds
         )
         if is_killed_between:
             consumer.commit = die

@@ -57,6 +57,11 @@ class WorkerProcess:
         """As an orchestrator would; the exit status."""
         return self._end(signal.SIGTERM)
 
+    def wait(self, within_seconds: float) -> int:
+        """The exit status of a process that ends by itself."""
+        assert self._process is not None
+        return self._process.wait(within_seconds)
+
     def _end(self, how: signal.Signals) -> int:
         assert self._process is not None
         self._process.send_signal(how)

@@ -6,8 +6,9 @@ from typing import Any, Self
 from detection.catalogue import Direction
 from detection.challengers.challenger import Challenger
 from detection.challengers.fields import Fields, State
+from detection.challengers.names import DEFAULT, NAMES, checked_name
 from detection.challengers.race import Decision, Opinion, Race, Standing
-from detection.challengers.registry import CHALLENGERS, DEFAULT, challenger, checked_name
+from detection.challengers.registry import challenger
 
 # Two days: every hour of the day was seen twice. Before that the default model speaks, and nobody is judged.
 READY_AFTER = 48
@@ -41,7 +42,7 @@ class Contest:
         direction: Direction,
         coverage: float,
     ) -> None:
-        checked_name(forecaster, (DEFAULT, *CHALLENGERS))
+        checked_name(forecaster, (DEFAULT, *NAMES))
         self._is_open = bool(challengers)
         chosen = dict.fromkeys((forecaster, *challengers) if forecaster != DEFAULT else challengers)
         self._challengers: dict[str, Challenger] = {

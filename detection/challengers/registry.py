@@ -1,6 +1,6 @@
 """The allow-list: which forecasters of River can be selected, and how each is put together."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
 from river import dummy, ensemble, linear_model, optim, preprocessing, stats, time_series
@@ -9,11 +9,8 @@ from river.time_series.base import Forecaster
 from detection.challengers.challenger import Challenger
 from detection.challengers.ewa_forecaster import FEATURES, LAGS, EwaForecaster
 from detection.challengers.holt_winters import AnchoredHoltWinters
+from detection.challengers.names import checked_name
 from detection.challengers.terms import Terms
-from detection.errors import SettingsError
-
-# The name of the model that every series has and that is not in this package.
-DEFAULT = "default"
 
 
 def _holt_winters() -> Forecaster:
@@ -44,7 +41,7 @@ def _ewa() -> Forecaster:
     return EwaForecaster(ensemble.EWARegressor(experts, loss=optim.losses.Absolute(), learning_rate=2.0))
 
 
-# Each factory makes one new forecaster; its codec is that of its class in `codecs.CODECS`.
+# By their names in `names.NAMES`. Each factory makes one new forecaster, whose class has a codec in `codecs.CODECS`.
 CHALLENGERS: dict[str, Callable[[], Forecaster]] = {
     "holt-winters": _holt_winters,
     "snarimax": _snarimax,
@@ -68,11 +65,3 @@ def restored(name: str, state: object, **params: Any) -> Challenger:
     model = challenger(name, **params)
     model.restore(state)
     return model
-
-
-def checked_name(name: str, names: Iterable[str]) -> str:
-    """The name itself; SettingsError unless it is one of these."""
-    valid = list(names)
-    if name not in valid:
-        raise SettingsError(f"{name[:80]!r} is no forecaster that can be selected; valid are {', '.join(valid)}")
-    return name

@@ -6,7 +6,7 @@ from types import MappingProxyType
 from typing import Self
 
 from detection.catalogue import Metric, metric_of
-from detection.challengers.registry import CHALLENGERS, DEFAULT, checked_name
+from detection.challengers.names import DEFAULT, NAMES, checked_name
 from detection.errors import InvalidSubjectError, SettingsError, UnknownMetricError
 from detection.subject import Subject
 
@@ -43,8 +43,8 @@ class Selection:
         `forecasters` takes one name an entry, `default` among them. Raises SettingsError that shows the entry and what
         could stand there.
         """
-        of_challengers = _parsed(challengers, tuple(CHALLENGERS))
-        of_forecasters = _parsed(forecasters, (DEFAULT, *CHALLENGERS))
+        of_challengers = _parsed(challengers, NAMES)
+        of_forecasters = _parsed(forecasters, (DEFAULT, *NAMES))
         for scope, names in of_forecasters.items():
             if len(names) != 1:
                 raise SettingsError(f"{scope}={','.join(names)}: one forecaster speaks at a time; name one")

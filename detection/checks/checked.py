@@ -9,9 +9,9 @@ import msgspec
 
 from detection.catalogue import Direction, Metric
 from detection.estimate import Verdict
-from detection.forecaster import Prediction
 from detection.hours import slot_of
 from detection.policy import Policy
+from detection.prediction import Prediction
 from detection.series_model import SeriesModel
 
 

@@ -9,8 +9,8 @@ from detection.catalogue import Direction
 from detection.checks.checked import Checked
 from detection.checks.histories import BEFORE_AUTUMN, BEFORE_SPRING, BERLIN, Hour, daily, hard_histories
 from detection.errors import InvalidObservationError
-from detection.forecaster import Prediction
 from detection.hours import WEEK_HOURS, slot_of
+from detection.prediction import Prediction
 
 Check = Callable[[Checked], None]
 

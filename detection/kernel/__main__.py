@@ -13,6 +13,7 @@ from detection.closing import close
 from detection.compiled import cache_folder
 from detection.forecaster import SeasonalForecaster
 from detection.hours import HOUR_MS
+from detection.kernel.histograms import count_bins, range_of_bins
 from detection.live import judge_minutes
 from detection.live_normals import live_normals
 from detection.policy import Policy
@@ -48,6 +49,9 @@ def main() -> None:
     forecaster = SeasonalForecaster()
     forecaster.learn_one(1.0)
     forecaster.predict(ahead=1)
+    no_bins = np.frombuffer(b"", np.uint8)
+    range_of_bins(no_bins)
+    count_bins(no_bins, np.zeros(1, np.int64), 0, 1, np.zeros(1))
     _remove_others(cache_folder())
     sys.stdout.write(f"Compiled in {time.perf_counter() - started:.0f} s\n")
 

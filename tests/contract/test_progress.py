@@ -68,7 +68,18 @@ async def test_the_fields_are_readable_and_the_same_in_every_store(store: Store)
     assert orjson.loads(text)["offset"] == 7
 
 
-@pytest.mark.parametrize("text", [b"7", b"{}", b"", b'{"offset":null,"time":0,"record":""}'])
+@pytest.mark.parametrize(
+    "text",
+    [
+        b"7",
+        b"{}",
+        b"",
+        b'{"offset":null,"time":0,"record":""}',
+        b'{"offset":-1,"time":0,"record":""}',
+        b'{"offset":9223372036854775808,"time":0,"record":""}',
+        b'{"offset":0,"time":-2,"record":""}',
+    ],
+)
 def test_a_field_that_nobody_can_have_kept_is_refused_by_its_name(text: bytes) -> None:
     with pytest.raises(UnreadableStateError, match="kafka/calls/0"):
         decode_progress({ONE.encode(): text})

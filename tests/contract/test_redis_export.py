@@ -4,8 +4,8 @@ import pytest
 
 from detection.subject import Subject
 from state.export import OUTBOX, OWN
-from state.keys import SUBJECTS, subject_key
-from state.redis_export import RedisExport, Restore
+from state.keys import SUBJECTS, outbox_key, subject_key
+from state.redis_export import RedisExport, Restore, fingerprint
 from state.redis_store import RedisStore
 from tests.contract.states import advance, biller, call_window, fields, model
 
@@ -60,6 +60,21 @@ async def test_who_has_written_meanwhile_is_not_written_over(redis: RedisStore) 
     assert await export.restore(restores) == [state.subject]
     assert (await export.read([state.subject]))[state.subject] == before
     assert (await export.read([other.subject]))[other.subject][OWN][b"rev"] == b"9"
+
+
+async def test_the_server_works_out_the_same_fingerprints_as_we_do_and_a_write_changes_one(redis: RedisStore) -> None:
+    states = [biller("B1"), biller("B2", seed=2), model()]
+    assert await redis.save(states) == []
+    export = RedisExport(redis.client)
+    subjects = [*await redis.subjects(), Subject.biller("nobody")]
+    before = await export.fingerprints(subjects)
+    assert before == {one: fingerprint(one, parts) for one, parts in (await export.read(subjects)).items()}
+    assert len(set(before.values())) == 3
+    await redis.client.delete(outbox_key(states[0].subject))
+    states[1].is_outdated = True
+    assert await redis.save(states[1:2]) == []
+    after = await export.fingerprints(subjects)
+    assert {one for one in before if before[one] != after[one]} == {states[0].subject, states[1].subject}
 
 
 async def test_a_subject_that_is_only_listed_is_left_out(redis: RedisStore) -> None:

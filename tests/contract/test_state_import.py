@@ -2,12 +2,14 @@
 
 from collections.abc import Collection
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 from cli.exporting import export_state
 from cli.importing import Imported, import_state
+from cli.packed import read
 from cli.progress import Progress
 from detection.errors import InputError
 from detection.subject import Subject
@@ -60,7 +62,7 @@ class Copy:
     ) -> Imported:
         return await import_state(
             self.store,
-            self.path,
+            partial(read, self.path),
             policy=POLICY,
             log_id=log_id,
             globs=globs,

@@ -21,6 +21,7 @@ from state.keys import CLOCK, models_key, outbox_key, series_key, subject_key
 from state.memory_store import MemoryStore
 from state.redis_store import RedisStore
 from state.store import StateStore
+from state.survey import lately_of
 from tests.alerts import alert_of
 from tests.contract.states import (
     FIRST_HOUR,
@@ -253,9 +254,9 @@ async def test_subjects_that_are_not_stored_are_left_out(store: Store) -> None:
     assert list(await store.load([unknown, B1])) == [B1]
     assert [head.subject for head in await store.heads([unknown, B1])] == [B1]
     assert list(await store.answers([unknown, B1])) == [B1]
-    assert list(await store.minutes([unknown, B1])) == [B1]
+    assert list(await store.lately([unknown, B1])) == [B1]
     assert list(await store.outbox([unknown, B1])) == [B1]
-    assert await store.glance(unknown, "error-rate") == (None, {})
+    assert await store.glance(unknown, "error-rate") == (None, None)
     assert await store.load([]) == {}
     assert await store.save([]) == []
 
@@ -286,7 +287,8 @@ async def test_answers_are_the_readable_fields_without_the_model(store: Store) -
     assert answer["last_verdict"] in {"warming-up", "normal", "exceeded"}
     assert "model" not in answer
     assert (await store.glance(B1, "average-response-time"))[0] == answer
-    assert (await store.glance(B1, "average-response-time"))[1] == state.minutes == (await store.minutes([B1]))[B1]
+    lately = (await store.lately([B1]))[B1]
+    assert (await store.glance(B1, "average-response-time"))[1] == lately == lately_of(state.minutes)
 
 
 async def test_the_version_of_an_answer_changes_with_the_answer_alone(store: Store) -> None:

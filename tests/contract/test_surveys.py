@@ -31,14 +31,14 @@ async def test_a_survey_is_the_answers_the_alerts_and_the_sum_of_the_last_minute
     assert await store.save(states) == []
     subjects = [one.subject for one in states]
     surveys = await store.surveys([*subjects, Subject.biller("nobody"), Subject.model("No", "body")])
-    answers, minutes = await store.answers(subjects), await store.minutes(subjects)
+    answers = await store.answers(subjects)
     assert surveys.keys() == set(subjects)
     for subject, survey in surveys.items():
         assert survey.series.keys() == answers[subject].keys()
         for slug, fields in survey.series.items():
             assert fields.items() <= answers[subject][slug].items()
             assert {"status", "threshold", "valid_until", "last_score"} <= fields.keys()
-        expected = lately_of(minutes[subject])
+        expected = lately_of({one.subject: one for one in states}[subject].minutes)
         assert values_of(survey.lately) == values_of(expected)
         assert expected is not None
         assert survey.lately is not None

@@ -1,24 +1,31 @@
 """Every overlay, rendered: what Kubernetes, its scanners and the program itself say of it. No cluster is asked."""
 
 import json
+import re
 import shutil
 import subprocess
+from base64 import b64decode
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
+import cli.main
 import settings
 from api.app import refuse_unprotected
+from settings import Settings
+from state import acl
+from tests.authority import Authority
 from tests.deploy.rendering import NAMES, OVERLAYS, ROOT, Manifest, fields, manifests, rendered, tool
 
 pytestmark = pytest.mark.deploy
 
 KUBERNETES = "1.37"
 # What the definitions of others say, and Kubernetes itself does not know.
-CUSTOM = {"ScaledObject", "ServiceMonitor"}
+CUSTOM = {"ScaledObject", "ServiceMonitor", "TriggerAuthentication"}
 # What the scanner says and we answer, with the reason.
 ANSWERED = {
     "KSV-0014": "Kafka's start script writes into its own folders; minikube only",
@@ -28,6 +35,9 @@ ANSWERED = {
     "KSV-01010": "it takes TIDEMARK_KAFKA_... for a key; the ConfigMap has no secret (tests/unit/test_deployment.py)",
 }
 ANSWERED_IN_PRODUCTION = {"KSV-01010"}
+
+# Who each pod is to Redis.
+ACL_ROLES: dict[str, acl.Role] = {"api": "api", "worker": "worker", "snapshots": "maintenance"}
 
 each_overlay = pytest.mark.parametrize("overlay", NAMES)
 
@@ -43,9 +53,11 @@ def named(overlay: str, kind: str, name: str) -> Manifest:
 
 def pods(overlay: str) -> dict[str, Manifest]:
     """The templates of all pods, by the name of what makes them."""
-    return {
+    found = {
         one["metadata"]["name"]: one["spec"]["template"] for one in of_kind(overlay, "Deployment", "StatefulSet", "Job")
     }
+    scheduled = of_kind(overlay, "CronJob")
+    return found | {one["metadata"]["name"]: one["spec"]["jobTemplate"]["spec"]["template"] for one in scheduled}
 
 
 def ours(overlay: str) -> dict[str, Manifest]:
@@ -148,23 +160,83 @@ def test_every_pod_keeps_to_the_restricted_standard(overlay: str) -> None:
 
 
 @each_overlay
-def test_the_program_accepts_what_its_pods_are_told(overlay: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_program_accepts_what_its_pods_are_told(
+    overlay: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
     (config,) = of_kind(overlay, "ConfigMap")
+    authority = Authority(tmp_path)
     secrets = {
-        "redis-url": "redis://:password@redis:6379/0",
-        "postgres-url": "postgresql://tidemark:password@postgres/t",
+        "redis-url": "rediss://redis:6379/0",
+        "postgres-url": f"postgresql://tidemark@postgres/t?sslmode=verify-full&sslrootcert={authority.ca}",
+        "snapshot-options": '{"account_name": "tidemark", "account_key": "bWFkZSB1cA=="}',
     }
     for name, pod in ours(overlay).items():
         (container,) = pod["spec"]["containers"]
         with monkeypatch.context() as patch:
             if container.get("envFrom"):
                 for variable, text in config["data"].items():
-                    patch.setenv(variable, text)
+                    patch.setenv(
+                        variable, str(authority.ca) if text == f"{mounted(pod, 'tidemark-ca')}/ca.crt" else text
+                    )
             for variable in container["env"]:
-                patch.setenv(variable["name"], secrets[variable["valueFrom"]["secretKeyRef"]["key"]])
+                key = variable.get("valueFrom", {}).get("secretKeyRef", {}).get("key")
+                patch.setenv(variable["name"], variable["value"] if key is None else secrets.get(key, f"made-up-{key}"))
             configured = settings.load()
+        role = name.removeprefix("tidemark-")
+        if role != "migrate":
+            own = ACL_ROLES[role]
+            assert configured.redis_username == acl.user(own)
+            assert configured.redis_password.get_secret_value() == f"made-up-redis-{own}-password"
         refuse_unprotected(configured)
-        assert container["args"] == [name.removeprefix("tidemark-")]
+        assert container["args"][0] == name.removeprefix("tidemark-")
+
+
+def mounted(pod: Manifest, secret: str) -> str | None:
+    """Where the only container of this pod finds the files of a Secret."""
+    names = [one["name"] for one in pod["spec"]["volumes"] if one.get("secret", {}).get("secretName") == secret]
+    (container,) = pod["spec"]["containers"]
+    found = [one["mountPath"] for one in container["volumeMounts"] if one["name"] in names and one["readOnly"]]
+    return found[0] if found else None
+
+
+@each_overlay
+def test_a_secret_is_never_written_where_it_is_not_one(overlay: str) -> None:
+    secret = {
+        f"TIDEMARK_{name.upper()}" for name, one in Settings.model_fields.items() if "Secret" in str(one.annotation)
+    }
+    for pod in pods(overlay).values():
+        for container in pod["spec"]["containers"]:
+            for variable in container.get("env", []):
+                assert "secretKeyRef" in variable.get("valueFrom", {}) or variable["name"] not in secret
+    assert not secret & {name for one in of_kind(overlay, "ConfigMap") for name in one["data"]}
+
+
+def test_the_redis_of_minikube_has_the_users_whose_passwords_the_pods_have() -> None:
+    (made,) = (one for one in of_kind("minikube", "Secret") if "redis-api-password" in one["data"])
+    (users,) = (one for one in of_kind("minikube", "Secret") if "users.acl" in one["data"])
+    text = b64decode(users["data"]["users.acl"]).decode()
+    passwords = {
+        role: b64decode(made["data"].get(f"redis-{role}-password", "")).decode() or f"only-for-minikube-{role}"
+        for role in acl.OF_SERVERS
+    }
+    assert text == acl.users(passwords), "tidemark acl --passwords FOLDER > k8s/overlays/minikube/users.acl"
+    (server,) = (pod for name, pod in pods("minikube").items() if name == "redis")
+    assert f"{mounted(server, users['metadata']['name'])}/users.acl" in server["spec"]["containers"][0]["args"]
+
+
+def test_who_scales_by_lag_is_let_in_by_kafka_as_the_workers_are() -> None:
+    (workers,) = of_kind("production", "ScaledObject")
+    (trigger,) = workers["spec"]["triggers"]
+    (config,) = of_kind("production", "ConfigMap")
+    assert trigger["metadata"]["tls"] == "enable"
+    assert config["data"]["TIDEMARK_KAFKA_SECURITY_PROTOCOL"] == "SASL_SSL"
+    assert trigger["metadata"]["sasl"] == config["data"]["TIDEMARK_KAFKA_SASL_MECHANISM"].lower().replace(
+        "-sha-", "_sha"
+    )
+    (authentication,) = of_kind("production", "TriggerAuthentication")
+    assert authentication["metadata"]["name"] == trigger["authenticationRef"]["name"]
+    (user,) = authentication["spec"]["env"]
+    assert user["name"] in config["data"]
 
 
 @each_overlay
@@ -222,6 +294,9 @@ def test_each_pod_may_reach_what_its_settings_name(overlay: str) -> None:
         "tidemark-worker": {9092, 6379, 5432},
         "tidemark-migrate": {5432},
     }
+    if overlay == "production":
+        # The storage is asked over TLS.
+        dependencies["tidemark-snapshots"] = {6379, 443}
     for name, ports in dependencies.items():
         open_ports = {
             port["port"] for rule in policies[name]["spec"]["egress"] if "to" not in rule for port in rule["ports"]
@@ -244,6 +319,22 @@ def test_who_scales_finds_what_it_scales_and_nobody_else_says_how_many() -> None
     variables = {trigger["metadata"][name] for name in ("bootstrapServersFromEnv", "consumerGroupFromEnv")}
     assert variables <= config["data"].keys()
     assert trigger["metadata"]["topic"] == "calls"
+
+
+def test_what_is_scheduled_is_a_command_that_ends_before_the_next_one_begins() -> None:
+    (job,) = of_kind("production", "CronJob")
+    pod = pods("production")[job["metadata"]["name"]]
+    (container,) = pod["spec"]["containers"]
+    told = cli.main.app, container["args"]
+    done = CliRunner().invoke(told[0], [*told[1], "--help"])
+    assert done.exit_code == 0, done.output
+    assert {one for one in told[1] if one.startswith("--")} <= set(re.findall(r"--[a-z-]+", done.output))
+    assert job["spec"]["schedule"] == "17 * * * *"
+    assert job["spec"]["concurrencyPolicy"] == "Forbid"
+    assert job["spec"]["jobTemplate"]["spec"]["activeDeadlineSeconds"] < 3600
+    (config,) = of_kind("production", "ConfigMap")
+    hours = Settings(snapshot_url=config["data"]["TIDEMARK_SNAPSHOT_URL"]).snapshot_hours
+    assert hours > 1, "a doctor would warn between two of them"
 
 
 def test_prometheus_finds_both_processes_at_the_path_that_they_answer() -> None:

@@ -18,10 +18,12 @@ from detection.windows import NANO
 from local.stack import Stack
 from state.archive import Archive, Archived, Horizon
 from state.database import Database
+from state.gauge_queries import Queries, parts_of
 from state.label_sets import OTHER
 from state.migrate import migrate
+from state.questions import Comparison, Question
 from tests.databases import ask, new_database
-from tests.observations import START_MS, arrived, observations, repeated_rows, rows_of, wrong_windows
+from tests.observations import METRICS, START_MS, arrived, observations, repeated_rows, rows_of, wrong_windows
 
 MISTRAL = Subject.model("Mistral", "v1")
 
@@ -232,3 +234,14 @@ def rows(url: str) -> list[object]:
         ask(url, f"select xmin::text, * from {table} order by 1, 2, 3, 4")  # noqa: S608  # three names
         for table in ("observation_events", "gauge_minutes", "gauge_hours")
     ]
+
+
+async def test_raw_rows_of_a_series_are_found_by_their_index(archive: Archive, url: str) -> None:
+    await archive.store([arrived(observations(500))])
+    question = Question(Subject.model("Model1", "v1"), values=(Comparison("gt", 0.0),))
+    statement, values = Queries(question).sums(parts_of(question, None, None), METRICS)
+    with psycopg.connect(url) as connection:
+        # As of tables that are not small.
+        connection.execute("set enable_seqscan = off")
+        plan = "\n".join(line for (line,) in connection.execute(b"explain " + statement.encode(), values))
+    assert "Index Cond: ((hashtext(" in plan

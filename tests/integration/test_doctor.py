@@ -13,8 +13,7 @@ from api.event_producer import ensure_topics
 from cli.main import app
 from local.stack import Stack
 from settings import Settings
-from state.migrate import migrate
-from state.postgres_checks import newest_revision
+from state.migrate import migrate, newest_revision
 from state.redis_store import RedisStore
 from state.store import Reached
 from stream.broker_checks import TOPICS

@@ -9,6 +9,7 @@ from aiokafka.admin import AIOKafkaAdminClient, NewTopic
 from api.event_producer import ensure_topics, started_producer
 from api.log_extents import Extent, extents
 from settings import Settings
+from state.brokers import Brokers
 from stream.broker_checks import broker_findings
 from tests.kafka.apache import ApacheKafka
 from tests.worker import eventually
@@ -63,16 +64,16 @@ async def test_topics_that_lose_what_is_in_them_are_said(broker: ApacheKafka) ->
 
 async def test_the_end_of_a_log_is_behind_its_last_record(broker: ApacheKafka) -> None:
     settings = Settings(kafka_brokers=broker.bootstrap, kafka_partitions=2)
-    assert await extents(broker.bootstrap, ["calls"], within_seconds=20) == {}
+    assert await extents(Brokers(broker.bootstrap), ["calls"], within_seconds=20) == {}
     await ensure_topics(settings, ["calls"])
-    empty = await extents(broker.bootstrap, ["calls", "never-made"], within_seconds=20)
+    empty = await extents(Brokers(broker.bootstrap), ["calls", "never-made"], within_seconds=20)
     assert empty == {"calls": {0: Extent(0, 0), 1: Extent(0, 0)}}
-    producer, _ = await started_producer(broker.bootstrap, linger_ms=20)
+    producer, _ = await started_producer(Brokers(broker.bootstrap), linger_ms=20)
     try:
         for sent in [await producer.send("calls", b"{}", partition=1) for _ in range(50)]:
             await sent
     finally:
         await producer.stop()
-    found = await extents(broker.bootstrap, ["calls"], within_seconds=20)
+    found = await extents(Brokers(broker.bootstrap), ["calls"], within_seconds=20)
     assert found == {"calls": {0: Extent(0, 0), 1: Extent(0, 50)}}
     assert found["calls"][1].records == 50

@@ -278,7 +278,7 @@ def test_a_letter_whose_sender_was_stopped_is_left_to_a_person(running: Running)
 
     async def claimed() -> None:
         store = RedisStore.connect(running.redis_url(0), running.settings.policy())
-        async with DeadLetterLog.connect(running.settings.kafka_brokers) as log:
+        async with DeadLetterLog.connect(running.settings.brokers()) as log:
             (letter,) = await log.newest(1, lambda one: one.place == place)
             assert await Replayed(store.client).claim([letter, letter], at="") == [True, False]
         await store.aclose()

@@ -110,7 +110,7 @@ async def test_the_lag_of_each_partition_is_in_records_also_where_a_batch_holds_
 
 async def test_what_a_worker_refused_is_shown_with_where_it_came_from(settings: Settings, redis: Redis) -> None:
     await ensure_topics(settings, [TOPIC])
-    producer, _ = await started_producer(settings.kafka_brokers, linger_ms=5)
+    producer, _ = await started_producer(settings.brokers(), linger_ms=5)
     try:
         async with serving(settings) as client:
             before = (await look(client))["dead_letters"]["records"]

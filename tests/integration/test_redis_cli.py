@@ -19,6 +19,7 @@ from detection.hours import iso, parse_ms
 from detection.kernel.row import ROW
 from detection.policy import Policy
 from local.stack import Stack
+from state.acl import rules
 from state.redis_store import RedisStore
 from state.store import Reached
 from stream.buffer import CALLS
@@ -180,6 +181,7 @@ def test_every_field_is_explained(server: Server, key: str) -> None:
 
 def test_the_documented_reader_reads_and_does_nothing_else(server: Server) -> None:
     (line,) = (line for block in blocks("text") for line in block.splitlines() if line.startswith("ACL SETUSER"))
+    assert line == f"ACL SETUSER {READER} on >PASSWORD {rules('reader')}"
     assert server.run("redis-cli", text=line).strip() == "OK"
     (command,) = (line for block in blocks("sh") for line in block.splitlines() if READER in line)
     assert "threshold" in server.run(command).splitlines()

@@ -2,7 +2,9 @@
 
 from collections.abc import AsyncIterator
 
+import orjson
 import pytest
+from msgspec import structs
 
 from detection.errors import DependencyError
 from detection.rules.rule import Rule
@@ -57,3 +59,16 @@ async def test_a_change_waits_for_an_audit_that_is_away(rules: RedisRules) -> No
         with pytest.raises(DependencyError, match="postgres"):
             await relay_changes(rules, PostgresRuleAudit(away))
     assert [one.rule_id for one in await rules.waiting()] == ["accuracy"]
+
+
+async def test_a_boundary_that_postgresql_writes_with_all_its_digits_comes_back_as_the_number_it_was(
+    rules: RedisRules, database: Database
+) -> None:
+    audit = PostgresRuleAudit(database)
+    steep = structs.replace(RULE, boundary=1e300)
+    await change_rules(rules, lambda book: put(book, steep, Author("ann", 1_763_726_400_123)))
+    waiting = await rules.waiting()
+    await relay_changes(rules, audit)
+    found = await audit.read(limit=10)
+    assert found == waiting
+    assert orjson.loads(orjson.dumps(found[0].after))["boundary"] == 1e300

@@ -29,6 +29,8 @@ class ApacheKafka(Broker):
     """
 
     start_seconds = 60.0
+    # What is said when its storage is made, beside what every node is told.
+    format_options: Sequence[str] = ()
 
     def __init__(
         self,
@@ -69,7 +71,7 @@ class ApacheKafka(Broker):
 
     def _format(self, properties: Path) -> None:
         command = [*self._java(), "kafka.tools.StorageTool", "format"]
-        command += ["--cluster-id", self.log_id, "--config", str(properties)]
+        command += ["--cluster-id", self.log_id, "--config", str(properties), *self.format_options]
         formatted = subprocess.run(command, check=False, capture_output=True, text=True)
         if formatted.returncode:
             raise OperatorError(f"the storage of {self.name} was not formatted: {formatted.stdout}{formatted.stderr}")

@@ -8,6 +8,7 @@ from aiokafka import AIOKafkaConsumer
 
 from api.event_producer import started_producer
 from local.stack import PARTITIONS
+from state.brokers import Brokers
 from tests.kafka import jars
 from tests.kafka.apache import ApacheKafka
 
@@ -26,7 +27,7 @@ def broker(tmp_path: Path) -> Iterator[ApacheKafka]:
 
 async def test_our_producer_is_idempotent_and_a_killed_broker_keeps_its_name_and_records(broker: ApacheKafka) -> None:
     before = broker.bootstrap, broker.log_id
-    producer, is_idempotent = await started_producer(broker.bootstrap, linger_ms=0)
+    producer, is_idempotent = await started_producer(Brokers(broker.bootstrap), linger_ms=0)
     try:
         await producer.send_and_wait("calls", b"one")
         assert await producer.partitions_for("calls") == set(range(PARTITIONS))

@@ -65,7 +65,7 @@ class Living:
 
     async def _send(self, messages: Messages) -> None:
         await ensure_topics(self.settings, ["calls", "observations"])
-        producer, _ = await started_producer(self.settings.kafka_brokers, linger_ms=20)
+        producer, _ = await started_producer(self.settings.brokers(), linger_ms=20)
         try:
             self.sent += await _sent(producer, messages)
         finally:

@@ -34,6 +34,16 @@ def test_lines_of_the_last_hours_come_for_the_rows_in_sight(visitor: Visit) -> N
     expect(visitor.rows().nth(3).locator("svg.sparkline")).to_be_visible()
 
 
+def test_a_press_anywhere_in_a_row_opens_its_subject(visitor: Visit) -> None:
+    page = visitor.go()
+    expect(page.get_by_text(re.compile(r"^\d{3} subjects$"))).to_be_visible()
+    row = visitor.rows().nth(2)
+    box = row.bounding_box()
+    assert box
+    row.click(position={"x": box["width"] * 0.8, "y": box["height"] / 2})
+    page.wait_for_url(re.compile("#/subject/"))
+
+
 def test_scrolling_to_the_end_shows_the_last_subject(visitor: Visit) -> None:
     page = visitor.go()
     expect(page.get_by_text(re.compile(r"^\d{3} subjects$"))).to_be_visible()

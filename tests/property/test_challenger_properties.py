@@ -9,8 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.challengers.challenger import Challenger, Expected
+from detection.challengers.names import DEFAULT
 from detection.challengers.race import Race
-from detection.challengers.registry import CHALLENGERS, DEFAULT, challenger, restored
+from detection.challengers.registry import CHALLENGERS, challenger, restored
 from tests.strategies import History, histories
 
 NAMES = sorted(CHALLENGERS)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.forecaster import Prediction, SeasonalForecaster
+from detection.forecaster import SeasonalForecaster
 from detection.kernel.row import HOURS_OF_WEEK
+from detection.prediction import Prediction
 from tests.strategies import History, histories
 
 POSITIVE: dict[str, Any] = {"lower": 0.0}

@@ -16,7 +16,7 @@ from detection.events import MAX_GAUGE
 from detection.gauge_bins import gauge_bins, value_of_bin
 from detection.windows import latency_bin, latency_bounds
 from state.call_statistics import latency_percentiles
-from state.percentiles import gauge_percentiles, nearest_ranks
+from state.percentiles import Bins, gauge_percentiles, nearest_ranks
 
 # The smallest value that is told from zero, and what a bin promises.
 TOLD_FROM_ZERO = 2.0**-30
@@ -33,16 +33,24 @@ shares = st.lists(st.floats(0.001, 1.0), min_size=1, max_size=5)
 latencies = st.lists(st.integers(0, 3_600_000_000), min_size=1, max_size=60)
 
 
-Sent = tuple[bytes, bytes]
+def packed(counts: Mapping[int, int]) -> Bins:
+    """As `packed_bins` in PostgreSQL."""
+    return Bins(b"".join(struct.pack(">hi", one, counts[one]) for one in sorted(counts)))
 
 
-def sent(counts: Mapping[int, int]) -> Sent:
-    """As `sent_bins` and `sent_events` in PostgreSQL."""
-    bins = sorted(counts)
-    return (
-        b"".join(struct.pack(">ih", 2, one) for one in bins),
-        b"".join(struct.pack(">ii", 4, counts[one]) for one in bins),
+def sent(counts: Mapping[int, int]) -> Bins:
+    """As elements of arrays are sent."""
+    return Bins(
+        None,
+        b"".join(struct.pack(">ih", 2, one) for one in sorted(counts)),
+        b"".join(struct.pack(">ii", 4, counts[one]) for one in sorted(counts)),
     )
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _loaded() -> None:
+    """The first call loads the compiled core, which takes longer than an example may."""
+    gauge_percentiles([[packed({1: 1})]], [1.0], minima=[0.0], maxima=[1.0])
 
 
 def binned(values: Sequence[float]) -> Counter[int]:
@@ -50,8 +58,8 @@ def binned(values: Sequence[float]) -> Counter[int]:
 
 
 def percentiles(windows: Sequence[Sequence[float]], shares: Sequence[float]) -> list[tuple[float, ...]]:
-    bins, counts = zip(*(sent(binned(one)) for one in windows), strict=True)
-    return gauge_percentiles(bins, counts, shares, minima=list(map(min, windows)), maxima=list(map(max, windows)))
+    bins = [[packed(binned(one))] for one in windows]
+    return gauge_percentiles(bins, shares, minima=list(map(min, windows)), maxima=list(map(max, windows)))
 
 
 def exact(values: Sequence[float], share: float) -> float:
@@ -76,9 +84,16 @@ def test_the_ranks_of_values_that_are_counted_one_by_one_are_exact(values: list[
 @given(samples, st.lists(st.integers(0, 3), min_size=60, max_size=60), shares)
 def test_any_split_into_windows_adds_up_to_the_same(values: list[float], places: list[int], asked: list[float]) -> None:
     parts = [[value for value, place in zip(values, places, strict=False) if place == number] for number in range(4)]
-    bins, counts = zip(*(sent(binned(part)) for part in parts), strict=True)
-    found = gauge_percentiles([b"".join(bins)], [b"".join(counts)], asked, minima=[min(values)], maxima=[max(values)])
-    assert found == percentiles([values], asked)
+    pieces = [
+        packed(binned(parts[0])),
+        Bins(packed(binned(parts[1])).packed, *sent(binned(parts[2]))[1:]),
+        sent(binned(parts[3])),
+    ]
+    least, most = [min(values)], [max(values)]
+    whole = percentiles([values], asked)
+    assert gauge_percentiles([pieces], asked, minima=least, maxima=most) == whole
+    joined = [Bins(*(b"".join(one or b"" for one in form) for form in zip(*pieces, strict=True)))]
+    assert gauge_percentiles([joined], asked, minima=least, maxima=most) == whole
 
 
 @given(st.lists(samples, min_size=1, max_size=8), shares)
@@ -92,9 +107,9 @@ def test_windows_that_are_asked_for_together_do_not_touch_each_other(
 
 @given(st.dictionaries(st.integers(-2560, 2560), st.integers(1, 2**31 - 1), min_size=1, max_size=9))
 def test_counts_of_any_size_add_up_exactly(counts: dict[int, int]) -> None:
-    bins, events = (3 * one for one in sent(counts))
+    pieces = [packed(counts), packed(counts), sent(counts)]
     asked = [Fraction(reached, sum(counts.values())) for reached in accumulate(counts[key] for key in sorted(counts))]
-    (found,) = gauge_percentiles([bins], [events], list(map(float, asked)), minima=[-math.inf], maxima=[math.inf])
+    (found,) = gauge_percentiles([pieces], list(map(float, asked)), minima=[-math.inf], maxima=[math.inf])
     for share, value in zip(map(float, asked), found, strict=True):
         rank = max(math.ceil(share * (3 * sum(counts.values()))), 1)
         reached = accumulate(3 * counts[key] for key in sorted(counts))

@@ -4,6 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detection.errors import UnreadableStateError
 from detection.hours import iso
 from detection.windows import CallWindow, GaugeWindow, Window, add
 from state.window_codec import StoredMinutes, dump_hours, dump_minutes, load_hours, load_minutes, moment_text
@@ -13,22 +14,33 @@ FIRST_MINUTE = 29_400_000
 MINUTES = st.integers(FIRST_MINUTE, FIRST_MINUTE + 20)
 
 
-def minutes(windows: st.SearchStrategy[Window]) -> st.SearchStrategy[dict[int, Window]]:
-    return st.dictionaries(MINUTES, windows, max_size=15)
+def minutes(windows: st.SearchStrategy[Window], most: int = 15) -> st.SearchStrategy[dict[int, Window]]:
+    return st.dictionaries(MINUTES, windows, max_size=most)
 
 
 @given(st.one_of(minutes(call_windows()), minutes(gauge_windows())))
 def test_windows_come_back_as_they_were(windows: dict[int, Window]) -> None:
     assert load_minutes(dump_minutes(windows)) == windows
-    assert load_hours(dump_hours(windows)) == windows
+    by_hour = {minute // 60: window for minute, window in windows.items()}
+    assert load_hours(dump_hours(by_hour)) == by_hour
 
 
-@given(minutes(call_windows()), minutes(call_windows()), st.sets(MINUTES), st.lists(st.integers(0, 20), max_size=5))
+@given(
+    st.one_of(
+        st.tuples(minutes(call_windows(), 6), minutes(call_windows(), 6)),
+        st.tuples(minutes(gauge_windows(), 4), minutes(gauge_windows(), 4)),
+    ),
+    st.sets(MINUTES),
+    st.lists(st.integers(0, 20), max_size=5),
+)
 def test_stored_minutes_are_written_as_those_that_were_all_read(
-    windows: dict[int, Window], arrived: dict[int, Window], dropped: set[int], looked_at: list[int]
+    of_both: tuple[dict[int, Window], dict[int, Window]], dropped: set[int], looked_at: list[int]
 ) -> None:
+    windows, arrived = of_both
     data = dump_minutes(windows)
     stored, read = StoredMinutes(data, "key"), load_minutes(data)
+    assert dict(stored.items()) == read
+    assert stored.is_untouched
     assert stored.dump() == data
     for at in looked_at:
         assert stored.get(FIRST_MINUTE + at) == read.get(FIRST_MINUTE + at)
@@ -40,6 +52,7 @@ def test_stored_minutes_are_written_as_those_that_were_all_read(
                 known[minute] = window
         for minute in dropped:
             known.pop(minute, None)
+    assert dict(stored.items()) == read
     assert dump_minutes(stored) == dump_minutes(read)
     assert stored == read
     assert len(stored) == len(read)
@@ -61,6 +74,33 @@ def test_stored_minutes_are_written_as_those_that_were_all_read(
 def test_what_cannot_have_been_written_is_not_read(data: bytes) -> None:
     with pytest.raises((AttributeError, KeyError, TypeError, ValueError)):
         load_hours(data)
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        b"",
+        b"[]",
+        b"{",
+        b'{"2025-11-21T20:00:00Z":{"calls":3',
+        b'{"2025-11-21T20:00:00Z":3}',
+        b'{"soon":{}}',
+        b'{"2025-11-21T20:00:00Z":{"calls":3}}',
+        b'{"2025-11-21T20:00:00Z":{"calls":3,"errors":0},"timeouts":{}}',
+        b'{"2025-11-21T20:00:00Z":{"events":3}}',
+    ],
+)
+def test_minutes_that_cannot_have_been_written_are_refused_when_they_are_asked_for(data: bytes) -> None:
+    stored = StoredMinutes(data, "tidemark:1:{biller:B1}")
+    with pytest.raises(UnreadableStateError, match="damaged minutes"):
+        _ = dict(stored.items())
+
+
+def test_spaces_in_stored_minutes_do_no_harm() -> None:
+    written = dump_minutes({FIRST_MINUTE: CallWindow(calls=1), FIRST_MINUTE + 1: CallWindow(calls=2)})
+    spaced = StoredMinutes(written.replace(b",", b", ").replace(b":{", b" : { "), "key")
+    assert spaced[FIRST_MINUTE + 1] == CallWindow(calls=2)
+    assert load_minutes(spaced.dump()) == load_minutes(written)
 
 
 def test_the_bytes_of_a_window_are_those_of_earlier_versions() -> None:

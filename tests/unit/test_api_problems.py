@@ -1,5 +1,7 @@
 """Every error is a problem document, and every error of the tree has a status."""
 
+from collections.abc import AsyncIterator
+
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -186,3 +188,88 @@ def test_an_address_that_others_reach_is_refused_unless_asked_for(host: str) -> 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1", "localhost", "127.8.8.8"])
 def test_the_loopback_is_served(host: str) -> None:
     refuse_unprotected(Settings(http_host=host))
+
+
+_UNREADABLE = {
+    "no text": b"o\xe4xk\xf3",
+    "deep": b"[" * 100_000,
+    "digits": b'{"id": ' + b"9" * 5000 + b"}",
+}
+
+
+@pytest.mark.parametrize("body", _UNREADABLE.values(), ids=_UNREADABLE)
+@pytest.mark.parametrize("path", ["/alerts/acknowledge", "/alerts/feedback", "/billers/B1/exclusions"])
+async def test_a_body_that_the_framework_cannot_parse_is_refused_like_any_other(path: str, body: bytes) -> None:
+    async with memory_api() as api:
+        response = await api.client.post(path, content=body, headers={"Content-Type": "application/json"})
+    # Larger ones are refused for their length.
+    expected = ("too-large", 413) if len(body) > 65_536 else ("invalid-request", 422)
+    assert (response.json()["type"].rpartition(":")[2], response.status_code) == expected
+
+
+@pytest.mark.parametrize("path", ["/alerts/acknowledge", "/alerts/feedback", "/models/Mistral/v1/exclusions"])
+async def test_a_body_that_the_framework_reads_is_read_no_further_than_it_may_be_long(path: str) -> None:
+    sent = 0
+
+    async def endless() -> AsyncIterator[bytes]:
+        nonlocal sent
+        for _ in range(1000):
+            sent += 4096
+            yield b" " * 4096
+
+    async with memory_api() as api:
+        response = await api.client.post(path, content=endless(), headers={"Content-Type": "application/json"})
+    assert response.status_code == 413
+    assert response.json()["type"] == "urn:tidemark:problem:too-large"
+    assert sent < 100_000
+
+
+@pytest.mark.parametrize(
+    "address", ["/alerts/history?rule=%00", "/alerts/history?metric=a%00", "/rules/audit?rule=a%00b"]
+)
+async def test_a_text_that_postgresql_cannot_hold_is_refused_before_it_is_asked(address: str) -> None:
+    async with memory_api() as api:
+        response = await api.client.get(address)
+    assert response.status_code == 422, response.text
+    assert response.json()["type"] == "urn:tidemark:problem:invalid-request"
+
+
+@pytest.mark.parametrize(
+    ("path", "allowed"),
+    [
+        ("/rules", "GET, PUT"),
+        ("/rules/any", "DELETE, GET, PUT"),
+        ("/rules/dry-run", "POST"),
+        ("/billers/B1/exclusions", "GET, POST"),
+    ],
+)
+async def test_a_method_that_is_not_taken_is_answered_with_all_that_are(path: str, allowed: str) -> None:
+    async with memory_api() as api:
+        response = await api.client.request("TRACE", path)
+    assert response.status_code == 405
+    assert response.headers["allow"] == allowed
+
+
+async def test_a_method_that_nothing_takes_needs_no_key_to_be_refused() -> None:
+    async with memory_api(auth="on") as api:
+        assert (await api.client.request("TRACE", "/healthz")).status_code == 405
+        assert (await api.client.get("/rules")).status_code == 401
+
+
+@pytest.mark.parametrize("moment", ["0.5", "1763755200", "21"])
+@pytest.mark.parametrize(
+    "address", ["/thresholds?changed_since=", "/alerts/history?from=", "/history?subject=B1&metric=1&to="]
+)
+async def test_a_number_is_no_moment(address: str, moment: str) -> None:
+    async with memory_api() as api:
+        assert (await api.client.get(address + moment)).status_code == 422
+
+
+@pytest.mark.parametrize(
+    "sample",
+    ['{"value": true}', '{"value": "1"}', '{"value": 1, "count": true}', '{"value": 1, "timestamp": 1763755200.5}'],
+)
+async def test_a_sample_is_what_its_description_says_and_nothing_that_could_be_taken_for_it(sample: str) -> None:
+    async with memory_api() as api:
+        response = await api.client.post("/metrics/predict/1/B1", content=f'{{"sample": {sample}}}')
+    assert response.status_code == 422, response.text

@@ -136,6 +136,17 @@ def test_only_what_takes_place_between_is_read_and_whole() -> None:
         (calendar("DTSTART:20260301T000000Z\nRRULE:FREQ=SECONDLY"), "more often than daily"),
         (calendar("DTSTART:20260301T000000Z\nRRULE:FREQ=HOURLY;COUNT=3"), "more often than daily"),
         (calendar("DTSTART:20260301T000000Z\nRRULE:FREQ=DAILY;BYMINUTE=0,30"), "several times a day"),
+        (calendar("DTSTART:20260301T000000Z\nRRULE:FREQ=YEARLY;BYMONTH=0"), "a BYMONTH that is no month"),
+        (
+            calendar("DTSTART:20260301T000000Z\nRRULE:FREQ=MONTHLY;BYMONTH=2;BYMONTHDAY=30"),
+            "a BYMONTHDAY that its",
+        ),
+        (calendar("DTSTART:20260301T000000Z\nRRULE:FREQ=DAILY;BYMONTHDAY=7"), "daily or weekly, and may choose"),
+        (calendar("DTSTART:20260301T000000Z\nRRULE:FREQ=MONTHLY;BYDAY=6TH"), "BYDAY that no month or year has"),
+        (
+            calendar(*["DTSTART:20260301T000000Z\nRRULE:FREQ=YEARLY;BYWEEKNO=53;BYMONTH=6"] * 6),
+            "6 rules that may",
+        ),
         (calendar("DTSTART:20260301T000000Z\nRRULE:FREQ=DAILY"), "take place more than 200 times"),
         (calendar("DTSTART:20260301T000000Z\nDTEND:20270401T000000Z"), "more than 366 days"),
         (calendar("DTSTART:20260301T000000Z\nDTEND:20260228T000000Z"), "ends before it begins"),
@@ -159,6 +170,21 @@ def test_holidays_that_come_every_year_may_be_many() -> None:
     found = spans(read(calendar(*fixed, movable), days=365))
     assert len(found) == 61
     assert ("2026-11-26T00:00:00Z", 24) in found
+
+
+@pytest.mark.parametrize(
+    "rule",
+    [
+        "FREQ=WEEKLY;BYMONTH=12;BYDAY=SU",
+        "FREQ=DAILY;BYMONTH=12;UNTIL=20251205T000000Z",
+        "FREQ=MONTHLY;BYMONTHDAY=-1",
+        "FREQ=MONTHLY;BYDAY=-1FR",
+        "FREQ=YEARLY;BYMONTH=2;BYMONTHDAY=29",
+        "FREQ=MONTHLY;BYDAY=MO,TU;BYSETPOS=1",
+    ],
+)
+def test_what_people_write_of_a_rule_is_taken(rule: str) -> None:
+    assert read(calendar(f"DTSTART:20251201T100000Z\nRRULE:{rule}"), days=60) is not None
 
 
 def test_a_zone_that_is_none_is_refused() -> None:

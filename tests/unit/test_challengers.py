@@ -21,8 +21,9 @@ from detection.challengers.codecs import CODECS, check_storable, read_into, writ
 from detection.challengers.contest import READY_AFTER, Contest
 from detection.challengers.ewa_forecaster import EwaForecaster
 from detection.challengers.holt_winters import AnchoredHoltWinters
+from detection.challengers.names import DEFAULT
 from detection.challengers.race import BLOCK, EVIDENCE, LEAST_JUDGED, TERM, Decision, Race
-from detection.challengers.registry import CHALLENGERS, DEFAULT, challenger, restored
+from detection.challengers.registry import CHALLENGERS, challenger, restored
 from detection.challengers.selection import Selection
 from detection.challengers.terms import Terms
 from detection.errors import InvalidObservationError, SettingsError, UnreadableStateError

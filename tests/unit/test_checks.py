@@ -17,7 +17,8 @@ from detection.checks import Check, Checked, check_model, yield_checks
 from detection.checks.checked import CheckedForecaster, CheckedSeriesModel
 from detection.checks.laws import CHECKS
 from detection.checks.of_river import river_checks
-from detection.forecaster import Prediction, SeasonalForecaster
+from detection.forecaster import SeasonalForecaster
+from detection.prediction import Prediction
 
 CONFIGURATIONS: dict[str, dict[str, Any]] = {
     "forecaster-log": {"lower": 0.0},

@@ -1,13 +1,16 @@
 """The benchmark of incidents, small: the real core finds what is labelled, and what is counted is counted rightly."""
 
 import math
+from functools import partial
 
+import numpy as np
 import pytest
 
+from benchmarks._incident_matching import REFERENCES, Prepared, best_setting, persistent
 from benchmarks._incident_outcome import Opened, judge, together
-from benchmarks._incident_references import fixed, hour_of_week, trailing_day, windows
+from benchmarks._incident_references import fixed, hour_of_week, trailing_day, windows, worth_it
 from benchmarks._incident_stream import Stream, judged_by_core
-from benchmarks.incidents import CORE, DAY_SIGMA, FIXED, MARGIN, WEEK_SIGMA, outcome, results
+from benchmarks.incidents import CORE, DAY_SIGMA, FIXED, MARGIN, WEEK_SIGMA, matched_results, outcome, results
 from detection.hours import HOUR_MS, MINUTE_MS
 from detection.live import LivePolicy
 from detection.policy import Policy
@@ -65,6 +68,23 @@ def test_several_streams_count_as_one() -> None:
     assert both.false_alerts == 0.5
 
 
+def test_so_many_of_the_last_minutes_are_beyond_and_the_newest_too() -> None:
+    minutes = np.array([[1, 1, 0, 1, 0, 0, 1, 1, 1]], bool)[:, :, np.newaxis]
+    assert persistent(minutes, 1, 1).tolist() == minutes.tolist()
+    assert np.flatnonzero(persistent(minutes, 2, 3)).tolist() == [1, 3, 7, 8]
+    assert np.flatnonzero(persistent(minutes, 3, 3)).tolist() == [8]
+
+
+def test_what_is_not_worth_it_or_has_too_little_behind_it_is_told_apart() -> None:
+    usual = np.array([[[100.0, 2.0, 1.0, 50.0]]])
+    loud = [150.0, 12.0, 11.0, 50.0]
+    windows_of_minutes = [loud, [130.0, 3.9, 2.9, 6.0], [150.0, 12.0, 11.0, 4.0], [np.nan, 2.0, 1.0, 0.0]]
+    found = worth_it(np.array([windows_of_minutes]), usual, LivePolicy())
+    assert found.tolist() == [
+        [[True, True, True, False], [False] * 4, [False, False, False, True], [False, False, False, True]]
+    ]
+
+
 @pytest.mark.timeout(300)
 def test_the_core_finds_the_incidents_of_two_weeks_and_calls_nobody_for_nothing() -> None:
     scenario = Scenario(seed=5, billers=6, models=0, hours=336, incidents=6, calm_hours=168)
@@ -80,7 +100,18 @@ def test_the_core_finds_the_incidents_of_two_weeks_and_calls_nobody_for_nothing(
     assert outcomes[CORE].median_delay <= 5.0
     assert not outcomes[CORE].false
     assert outcomes[DAY_SIGMA].false_alerts > 1.0
+    budget = 0.5
+    for reference in REFERENCES[:2]:
+        best = best_setting(reference, [(values, partial(outcome, stream))], budget=budget)
+        assert best is not None
+        setting, at_best = best
+        assert at_best.false_alerts <= budget
+        again = outcome(stream, Prepared.of(reference, values).points(setting))
+        assert again == at_best
+        assert {one.name for one in matched_results(outcomes[CORE], {reference.name: at_best})} > {
+            f"{reference.name}: incidents found"
+        }
     assert {one.name for one in results(outcomes)} >= {
-        "incidents found, seeds held out",
+        "incidents found, seeds held out, beside the reference that finds most at any number of false alerts",
         "false alerts per biller-week",
     }

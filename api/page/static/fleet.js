@@ -9,6 +9,8 @@ import { sortText } from './table.js';
 
 const FIRST = 100;
 const MOST = 1000;
+// Subjects that are read without letting the browser draw in between.
+const AT_ONCE = 200;
 // Status from the worst: a row shows the worst of its series.
 export const STATUSES = ['stale', 'prior', 'learning', 'ready'];
 
@@ -37,13 +39,16 @@ export function createFleet(http, signal, onChange) {
   let met = new Set();
   // One at a time: two that go through the subjects would take what the other has met for gone.
   let isUnderWay = false;
+  // Counts what has changed, so that nothing is sorted and drawn anew that is as it was.
+  let version = 0;
 
   /** @param {number} limit @param {string} from @returns {Promise<string | null>} */
   async function page(limit, from) {
     const answer = await http.getJSON('/overview', { params: { limit, cursor: from }, signal });
     totalKnown = answer.total_known ?? totalKnown;
     let isChanged = false;
-    for (const one of answer.subjects) {
+    for (const [at, one] of answer.subjects.entries()) {
+      if (at % AT_ONCE === AT_ONCE - 1) await breath();
       met.add(one.subject);
       const source = JSON.stringify(one);
       if (sources.get(one.subject) === source) continue;
@@ -51,6 +56,7 @@ export function createFleet(http, signal, onChange) {
       rows.set(one.subject, rowOf(one));
       isChanged = true;
     }
+    if (isChanged) version += 1;
     if (isChanged || !from) onChange();
     return answer.next_cursor;
   }
@@ -72,7 +78,7 @@ export function createFleet(http, signal, onChange) {
       while (!isComplete && !signal.aborted) {
         await step(MOST);
         // What the reader does comes first.
-        await new Promise((resolve) => setTimeout(resolve, 30));
+        await breath(30);
       }
     } catch {
       // The next renewal goes on from here, and says what is wrong.
@@ -110,6 +116,7 @@ export function createFleet(http, signal, onChange) {
       isChanged = true;
     }
     met = new Set();
+    if (isChanged) version += 1;
     if (isChanged) onChange();
   }
 
@@ -118,8 +125,14 @@ export function createFleet(http, signal, onChange) {
     renew,
     rows: () => [...rows.values()],
     isComplete: () => isComplete,
+    version: () => version,
     total: () => (isComplete ? rows.size : totalKnown),
   };
+}
+
+/** Lets the browser draw, and hear the reader. @param {number} [ms] */
+function breath(ms = 0) {
+  return new Promise((resolve) => setTimeout(resolve, ms));
 }
 
 /** @param {any} one @returns {Row} */

@@ -33,7 +33,7 @@ export async function show(root, params, context) {
   /** @type {string[]} */
   let metrics = [];
 
-  const fleet = createFleet(http, signal, changed);
+  const fleet = createFleet(http, signal, soon);
   const sparklines = createSparklines(http, signal, (subjects) => table.redraw('trend', subjects));
   const table = createTable({
     label: 'Subjects',
@@ -74,9 +74,11 @@ export async function show(root, params, context) {
   );
   /** @type {any} */
   let pipeline = null;
+  let isDue = false;
+  let shown = -1;
 
   // The broker may be slow to answer; the subjects are what people came for.
-  void readPipeline().then(changed, () => undefined);
+  void readPipeline().then(soon, () => undefined);
   await fleet.load();
   replace(
     root,
@@ -113,7 +115,20 @@ export async function show(root, params, context) {
     context.replaceHash(text ? `#/?${text}` : '#/');
   }
 
+  /** Several answers in a row are shown once. */
+  function soon() {
+    if (isDue) return;
+    isDue = true;
+    requestAnimationFrame(() => {
+      isDue = false;
+      if (signal.aborted) return;
+      if (fleet.version() === shown) drawTiles(fleet.rows());
+      else changed();
+    });
+  }
+
   function changed() {
+    shown = fleet.version();
     const all = fleet.rows();
     const ofKind = all.filter((row) => !wanted.kind || row.kind === wanted.kind);
     const words = wanted.text.toLowerCase().split(/\s+/).filter(Boolean);
@@ -124,14 +139,15 @@ export async function show(root, params, context) {
         (!wanted.near || isNear(row)) &&
         words.every((word) => row.text.includes(word)),
     );
-    const common = commonMetrics(ofKind);
+    const counts = countMetrics(ofKind);
+    const common = mostCommon(counts);
     if (common.join() !== metrics.join()) {
       metrics = common;
       table.setColumns(columnsOf(metrics));
     }
     drawTiles(all);
     drawKinds(all);
-    drawTrend(ofKind);
+    drawTrend([...counts.keys()].sort());
     table.setEmpty(emptyOf(all, rows));
     // What there is nothing to count of, or to search in, is only in the way.
     for (const part of [tiles, toolbar]) part.hidden = fleet.isComplete() && !all.length;
@@ -166,7 +182,8 @@ export async function show(root, params, context) {
 
   /** @param {any[]} all */
   function drawTiles(all) {
-    const byStatus = Object.fromEntries(STATUSES.map((status) => [status, all.filter((row) => row.status === status).length]));
+    const byStatus = Object.fromEntries(STATUSES.map((status) => [status, 0]));
+    for (const row of all) byStatus[row.status] += 1;
     const alerts = all.filter((row) => row.alert);
     const critical = alerts.filter((row) => row.alert.severity === 'critical').length;
     const lag = pipeline?.topics ? pipeline.topics.reduce((/** @type {number | null} */ sum, /** @type {any} */ topic) => (topic.lag === null || sum === null ? sum : sum + topic.lag), 0) : null;
@@ -213,9 +230,8 @@ export async function show(root, params, context) {
     if (had !== null) kinds.querySelector(`[data-kind="${had}"]`)?.focus();
   }
 
-  /** @param {any[]} rows */
-  function drawTrend(rows) {
-    const known = [...new Set(rows.flatMap((row) => Object.keys(row.byMetric)))].sort();
+  /** @param {string[]} known metrics by slug */
+  function drawTrend(known) {
     if (trend.dataset.known === known.join()) return;
     trend.dataset.known = known.join();
     replace(trend, h('option', { value: '' }, 'the nearest metric'), known.map((metric) => h('option', { value: metric, selected: metric === wanted.trend }, format.metricName(metric))));
@@ -244,7 +260,7 @@ export async function show(root, params, context) {
 
   async function refresh() {
     await Promise.all([fleet.renew(), readPipeline()]);
-    changed();
+    soon();
   }
 
   return {
@@ -265,11 +281,16 @@ function isNear(row) {
   return !row.alert && (row.nearest?.score ?? 0) >= NEAR;
 }
 
-/** Of most rows. @param {any[]} rows */
-function commonMetrics(rows) {
+/** How many rows have each metric. @param {any[]} rows */
+function countMetrics(rows) {
   /** @type {Map<string, number>} */
   const counts = new Map();
   for (const row of rows) for (const one of row.series) counts.set(one.metric, (counts.get(one.metric) ?? 0) + 1);
+  return counts;
+}
+
+/** The metrics of most rows. @param {Map<string, number>} counts */
+function mostCommon(counts) {
   return [...counts]
     .sort(([one, many], [other, more]) => more - many || (one < other ? -1 : 1))
     .slice(0, MOST_METRICS)
@@ -301,7 +322,7 @@ function distanceOf(row) {
   return h(
     'div',
     { class: `distance ${state}`, title: `${text} of the way from the estimate to the threshold` },
-    h('span', { class: 'distance-track', 'aria-hidden': true }, h('span', { class: 'distance-fill', style: { transform: `scaleX(${filled.toFixed(3)})` } })),
+    h('span', { class: 'distance-track', 'aria-hidden': true, style: { '--distance': `${(100 * filled).toFixed(1)}%` } }),
     h('span', { class: 'distance-text' }, text, score >= 1 ? h('span', { class: 'visually-hidden' }, ', beyond the threshold') : null),
     h('small', null, format.metricName(row.nearest.metric)),
   );

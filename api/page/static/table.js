@@ -21,6 +21,10 @@ const GAP = 16;
 const PADDING = 32;
 // Rows beyond the edge that are elements already, so that none is missing while scrolling.
 const AHEAD = 4;
+// Rows, and cells of rows, that are made in one frame. Who drags the bar far sees the others some frames later: made at
+// once, they would stop everything for longer than the eye forgives.
+const ROWS_A_FRAME = 4;
+const CELLS_A_FRAME = 6;
 
 /**
  * A text as it sorts with digits by their value: B2 before B10. Made once a row, because a collator would need a tenth
@@ -62,6 +66,13 @@ export function createTable({
   /** @type {Map<string, number>} */
   let positions = new Map();
   let height = 0;
+  /** Of which frame, and how many rows may still be made in it. */
+  const budget = { frame: /** @type {any} */ (null), rows: 0 };
+  let isBehind = false;
+  /** The row that is about to get the focus cannot wait. */
+  let wantsFocus = '';
+  /** Cells that are to be drawn again: columns by the key of their row. @type {Map<string, Set<string>>} */
+  const worn = new Map();
 
   const observer = new ResizeObserver(() => {
     height = scroll.clientHeight;
@@ -154,6 +165,7 @@ export function createTable({
     if (!shown.length) return;
     const first = Math.max(Math.floor(scroll.scrollTop / rowHeight) - AHEAD, 0);
     const last = Math.min(Math.ceil((scroll.scrollTop + height) / rowHeight) + AHEAD, rows.length);
+    renewBudget();
     const wanted = new Set();
     for (let index = first; index < last; index += 1) wanted.add(rowKey(rows[index]));
     for (const [key, { element: one }] of drawn) {
@@ -172,17 +184,66 @@ export function createTable({
     let next = body.firstElementChild;
     for (let index = first; index < last; index += 1) {
       const one = put(index);
+      if (!one) continue;
       if (one === next || one.contains(document.activeElement)) next = one.nextElementSibling;
       else body.insertBefore(one, next);
     }
     onSight?.(rows.slice(first, last));
   }
 
-  /** @param {number} index */
+  /** Frames share one time, however often they draw. */
+  function renewBudget() {
+    const frame = document.timeline.currentTime;
+    if (budget.frame === frame) return;
+    budget.frame = frame;
+    budget.rows = ROWS_A_FRAME;
+  }
+
+  /** What was too much for a frame is gone on with in the next one. */
+  function goOn() {
+    if (isBehind) return;
+    isBehind = true;
+    requestAnimationFrame(() => {
+      isBehind = false;
+      draw();
+      mend();
+    });
+  }
+
+  /** Draws worn cells again, some of them in each frame. */
+  function mend() {
+    let left = CELLS_A_FRAME;
+    for (const [key, names] of worn) {
+      if (!left) return goOn();
+      worn.delete(key);
+      const known = drawn.get(key);
+      // A row that is behind gets all its cells anyway.
+      if (!known || known.row !== rows[known.index]) continue;
+      for (const name of names) {
+        const at = shown.findIndex((one) => one.key === name);
+        if (at < 0) continue;
+        replace(known.element.children[at], shown[at].render(known.row));
+        left = Math.max(left - 1, 0);
+      }
+    }
+    return undefined;
+  }
+
+  /**
+   * The element of a row in its place, or null when it is to be made in a later frame; one that only shows an older
+   * content stays until then.
+   * @param {number} index
+   */
   function put(index) {
     const row = rows[index];
     const key = rowKey(row);
     let known = drawn.get(key);
+    const mayMake = budget.rows > 0 || key === wantsFocus;
+    if (known?.row !== row) {
+      if (mayMake) budget.rows -= 1;
+      else goOn();
+    }
+    if (!known && !mayMake) return null;
     if (!known) {
       known = { element: spare.pop() ?? h('div', { role: 'row', class: 'grid-row' }), row: null, index: -1 };
       drawn.set(key, known);
@@ -192,7 +253,7 @@ export function createTable({
       known.element.style.setProperty('transform', `translateY(${index * rowHeight}px)`);
       known.element.setAttribute('aria-rowindex', String(index + 2));
     }
-    if (known.row !== row) {
+    if (known.row !== row && mayMake) {
       known.row = row;
       fill(known.element, row, key);
     }
@@ -261,11 +322,8 @@ export function createTable({
 
     /** Draws one column of these rows again, because what it shows comes from elsewhere. @param {string} column @param {Iterable<string>} keys */
     redraw(column, keys) {
-      const at = shown.findIndex((one) => one.key === column);
-      for (const key of at < 0 ? [] : keys) {
-        const known = drawn.get(key);
-        if (known?.row) replace(known.element.children[at], shown[at].render(known.row));
-      }
+      for (const key of keys) if (drawn.has(key)) worn.set(key, (worn.get(key) ?? new Set()).add(column));
+      mend();
     },
 
     /** Moves the focus by so many rows. @param {number} by */
@@ -279,7 +337,9 @@ export function createTable({
       if (top < scroll.scrollTop) scroll.scrollTop = top;
       else if (top + rowHeight > scroll.scrollTop + space) scroll.scrollTop = top + rowHeight - space;
       setCurrent(rowKey(rows[index]));
+      wantsFocus = current;
       draw();
+      wantsFocus = '';
       drawn.get(current)?.element.querySelector('.row-link').focus({ preventScroll: true });
     },
 

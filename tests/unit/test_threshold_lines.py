@@ -1,0 +1,139 @@
+"""The short way to a line of the stream says what the long way says, byte for byte."""
+
+import orjson
+import pytest
+
+from api import threshold_lines
+from api.answers import listed
+from api.threshold_lines import lines
+from detection.catalogue import metric_of
+from detection.cohorts import Cohorts
+from detection.hours import HOUR_MS
+from detection.subject import Subject
+from state.as_stored import AsStored
+from state.keys import series_key
+from state.series_codec import answer_fields
+from state.survey_codec import read_lately
+from tests.contract.test_version_2 import SUBJECTS_OF_VERSION_2, restored
+from tests.memory_api import NOW_MS, MemoryApi, memory_api
+from tests.unit import test_api_cohorts as cohorts_api
+from tests.unit import test_api_overview as overview_api
+
+SLUG = "average-response-time"
+B1 = Subject.biller("B1")
+INFINITE = (
+    b'{"verdict":"exceeded","window":"2026-03-02T11:00:00Z","count":3,"value":"inf","estimate":1.0,'
+    b'"threshold":"inf","score":1000.0,"is_credible":true,"is_alert":true}'
+)
+
+
+def _the_long_way(stored: AsStored, *, clock_ms: int, cohorts: Cohorts) -> list[bytes]:
+    lately = read_lately(stored.subject, stored.minutes)
+    found = []
+    for slug, values in stored.series:
+        fields = answer_fields(values)
+        assert fields is not None
+        if fields["status"]:
+            item = listed(stored.subject, metric_of(slug), fields, lately=lately, clock_ms=clock_ms, cohorts=cohorts)
+            found.append(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE))
+    return found
+
+
+async def _lines(api: MemoryApi, subject: Subject, *, clock_ms: int = NOW_MS) -> list[bytes]:
+    """The lines of a subject, which are the same both ways."""
+    (stored,) = await api.store.as_stored([subject])
+    cohorts = Cohorts(await api.store.cohorts())
+    found = [line for *_, line in lines(stored, None, clock_ms=clock_ms, cohorts=cohorts)]
+    assert found
+    assert found == _the_long_way(stored, clock_ms=clock_ms, cohorts=cohorts)
+    return found
+
+
+async def test_a_ready_series_takes_the_short_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with memory_api() as api:
+        await cohorts_api.live(api, "B1", 100, latency_ms=200)
+        expected = await _lines(api, B1)
+        monkeypatch.delattr(threshold_lines, "_item")
+        (stored,) = await api.store.as_stored([B1])
+        found = [line for *_, line in lines(stored, SLUG, clock_ms=NOW_MS, cohorts=Cohorts())]
+    assert found == expected[:1]
+    assert b'"status":"ready"' in found[0]
+    assert b'"source":"hour"' in found[0]
+
+
+@pytest.mark.parametrize("hours", [1, 5, 30, 100])
+@pytest.mark.parametrize("later_hours", [0, 1, 2, 3, 40])
+async def test_every_age_and_every_delay_is_the_same_both_ways(hours: int, later_hours: int) -> None:
+    async with memory_api() as api:
+        await cohorts_api.live(api, "B1", hours, latency_ms=200)
+        await _lines(api, B1, clock_ms=NOW_MS + later_hours * HOUR_MS)
+
+
+async def test_what_a_series_borrows_is_the_same_both_ways() -> None:
+    async with memory_api() as api:
+        await cohorts_api.populate(api)
+        await cohorts_api.live(api, "B1", 3, latency_ms=150)
+        young, ready = await _lines(api, B1), await _lines(api, Subject.biller("R1"))
+    assert b'"cohort":"average-response-time/10-100"' in young[0]
+    assert b'"cohort":"average-response-time/10-100"' in ready[0]
+
+
+async def test_a_live_alert_is_the_same_both_ways() -> None:
+    async with memory_api() as api:
+        await overview_api.live(api, B1, 100, failing=True)
+        found = await _lines(api, B1)
+    assert any(b'"source":"minutes"' in line for line in found)
+
+
+async def test_an_hour_that_alerts_is_the_same_both_ways() -> None:
+    async with memory_api() as api:
+        await cohorts_api.live(api, "B1", 100, latency_ms=200)
+        stored = api.store.hashes[series_key(B1, SLUG)]
+        last = orjson.loads(stored[b"last"]) | {"verdict": "exceeded", "score": 2.5, "is_alert": True}
+        stored[b"last"] = orjson.dumps(last)
+        found = await _lines(api, B1)
+    assert b'"is_alert":true' in found[0]
+
+
+@pytest.mark.parametrize(
+    ("field", "text"),
+    [
+        (b"upper", b"inf"),
+        (b"lower", b"-inf"),
+        (b"last", b""),
+        (b"unit", b'"a\\b"'),
+        (b"last", INFINITE),
+        (b"last", b'{"verdict":"warming-up","window":"2026-03-02T11:00:00Z","count":3,"value":1.5}'),
+    ],
+)
+async def test_what_is_unusual_is_the_same_both_ways(field: bytes, text: bytes) -> None:
+    async with memory_api() as api:
+        await cohorts_api.live(api, "B1", 100, latency_ms=200)
+        api.store.hashes[series_key(B1, SLUG)][field] = text
+        for line in await _lines(api, B1):
+            orjson.loads(line)
+
+
+async def test_models_and_older_versions_are_the_same_both_ways() -> None:
+    async with memory_api() as api:
+        await restored(api.store)
+        for stored in await api.store.as_stored(SUBJECTS_OF_VERSION_2):
+            cohorts = Cohorts()
+            found = [line for *_, line in lines(stored, None, clock_ms=NOW_MS, cohorts=cohorts)]
+            assert found == _the_long_way(stored, clock_ms=NOW_MS, cohorts=cohorts)
+        model = Subject.model("Other", "v9")
+        await overview_api.live(api, model, 100)
+        await _lines(api, model)
+
+
+@pytest.mark.parametrize("text", [b'1,"status":"broken"', b"1,2", b"1]", b""])
+async def test_a_number_that_is_none_never_reaches_a_line(text: bytes) -> None:
+    async with memory_api() as api:
+        await cohorts_api.live(api, "B1", 100, latency_ms=200)
+        api.store.hashes[series_key(B1, SLUG)][b"lower"] = text
+        (stored,) = await api.store.as_stored([B1])
+        if text:
+            with pytest.raises(ValueError, match="could not convert"):
+                list(lines(stored, None, clock_ms=NOW_MS, cohorts=Cohorts()))
+        else:
+            await _lines(api, B1)
