@@ -20,6 +20,9 @@ from state.postgres_address import to_do
 
 _CONNECT_SECONDS: Final = 5
 _STATEMENT_SECONDS: Final = 60
+# The pool waits twice as long after each attempt that failed, up to minutes, until it has tried for this long. Then it
+# begins anew: whoever asks after PostgreSQL came back waits for some seconds, however long it was away.
+_RECONNECT_SECONDS: Final = 4.0
 
 
 class Database:
@@ -32,6 +35,8 @@ class Database:
             max_size=connections,
             max_waiting=64,
             timeout=timeout_seconds,
+            reconnect_timeout=_RECONNECT_SECONDS,
+            reconnect_failed=AsyncConnectionPool.check,
             kwargs={"autocommit": True, "connect_timeout": _CONNECT_SECONDS, "application_name": "tidemark"},
             configure=_configure,
             # A connection that broke while nobody used it is replaced before it is handed out.

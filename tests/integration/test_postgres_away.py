@@ -17,12 +17,14 @@ import psycopg
 import pytest
 from redis.asyncio import Redis
 
+from detection.errors import DependencyError
 from detection.hours import HOUR_MS, iso, parse_ms
 from detection.simulation.events import Event, is_call, simulate_events
 from detection.simulation.scenario import Scenario
 from local.ports import LOOPBACK, free_port
 from local.stack import Stack
 from state import keys
+from state.database import Database
 from state.migrate import migrate
 from state.moments import ms_of
 from tests.databases import ask
@@ -40,6 +42,8 @@ MOST_AFTERWARDS_BYTES = 256 * 1024 * 1024
 SETTLED_SHARE = 0.2
 # Until PostgreSQL is killed: the first rows have to be there.
 BEGINNING_SECONDS = 15
+# How long a question waits for a connection after PostgreSQL is back: the longest pause between two attempts, and room.
+BACK_SECONDS = 4.0
 
 # Counted from the raw rows alone; PostgreSQL's own percentiles, and sums of numerics, which lose no digit.
 RECOUNTED = """
@@ -74,6 +78,19 @@ async def client(environment: dict[str, str]) -> AsyncIterator[httpx.AsyncClient
     url = f"http://{LOOPBACK}:{environment['TIDEMARK_HTTP_PORT']}"
     async with httpx.AsyncClient(base_url=url, timeout=30) as client:
         yield client
+
+
+async def test_however_long_postgres_was_away_it_is_asked_soon_after_it_is_back(stack: Stack) -> None:
+    async with Database(stack.postgres.url, timeout_seconds=BACK_SECONDS) as database:
+        await database.ping()
+        stack.postgres.kill()
+        # A pool that only waits longer after each attempt makes its fifth after 15 s, and its sixth after 31.
+        for _ in range(4):
+            with pytest.raises(DependencyError):
+                await database.ping()
+        await asyncio.sleep(17 - 4 * BACK_SECONDS)
+        await asyncio.to_thread(stack.postgres.start)
+        await database.ping()
 
 
 @pytest.mark.timeout(600)
