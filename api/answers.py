@@ -214,12 +214,38 @@ def number_of(text: str) -> float | None:
     return number if math.isfinite(number) else None
 
 
+def published_sentence(
+    metric: Metric,
+    *,
+    status: str,
+    estimate: float,
+    threshold: float,
+    operator: str,
+    window_start: str,
+    n_learned: str,
+    claimed_exceedance: float,
+) -> str:
+    """What a person is told of a series that is `ready`, or was until it went silent."""
+    expected, normal = _expected(metric, estimate), _normal(metric, threshold, operator, window_start)
+    if status == "stale":
+        return f"Nothing new was learned for a while: {normal}, by the last that is known."
+    percent = f"{100.0 * claimed_exceedance:.3g} %"
+    return f"{expected} is expected after {n_learned} learned hours: {normal}, {percent} of normal hours go beyond."
+
+
+def _expected(metric: Metric, estimate: float) -> str:
+    return f"{shown(estimate)} {metric.unit}" if metric.unit else shown(estimate)
+
+
+def _normal(metric: Metric, threshold: float, operator: str, window_start: str) -> str:
+    side = "up to" if operator == ">" else "down to"
+    return f"{side} {_expected(metric, threshold)} is normal in the hour from {window_start}"
+
+
 def _sentence(metric: Metric, fields: Fields, status: str) -> str:
-    unit = f" {metric.unit}" if metric.unit else ""
-    threshold = f"{shown(float(fields['threshold']))}{unit}"
-    expected = f"{shown(float(fields['estimate']))}{unit}"
-    side = "up to" if fields["operator"] == ">" else "down to"
-    normal = f"{side} {threshold} is normal in the hour from {fields['window_start']}"
+    estimate, threshold = float(fields["estimate"]), float(fields["threshold"])
+    expected = _expected(metric, estimate)
+    normal = _normal(metric, threshold, fields["operator"], fields["window_start"])
     n_learned = fields["n_learned"]
     lender = lender_of(fields) if status in {"prior", "learning"} else None
     match status:
@@ -234,11 +260,14 @@ def _sentence(metric: Metric, fields: Fields, status: str) -> str:
             )
         case "learning":
             return f"{n_learned} hours were learned, too few to judge by alone: {normal}, {expected} is expected."
-        case "stale":
-            return f"Nothing new was learned for a while: {normal}, by the last that is known."
         case _:
-            percent = f"{100.0 * float(fields['claimed_exceedance']):.3g} %"
-            return (
-                f"{expected} is expected after {n_learned} learned hours: {normal}, "
-                f"{percent} of normal hours go beyond."
+            return published_sentence(
+                metric,
+                status=status,
+                estimate=estimate,
+                threshold=threshold,
+                operator=fields["operator"],
+                window_start=fields["window_start"],
+                n_learned=n_learned,
+                claimed_exceedance=float(fields["claimed_exceedance"]),
             )

@@ -12,6 +12,7 @@ from api.bodies import format_of, parsed, read_body
 from api.connections import Connections, connections
 from api.direct import DirectRoute
 from api.problems import INVALID_REQUEST, Fault, RefusedError, kind_of
+from api.ready import Now, predicted
 from api.schemas import BulkPrediction, BulkRequest, PredictRequest, Sample, SamplePrediction
 from api.subjects import BillerId, GaugeName, MetricTypeId, ModelName, ModelVersion, biller_series, gauge_series
 from detection.catalogue import Metric
@@ -95,24 +96,27 @@ async def predict_many(request: Request) -> Response:
     return Response(orjson.dumps({"predictions": found}), media_type="application/json")
 
 
-async def answer(parts: Connections, subject: Subject, metric: Metric) -> dict[str, Any]:
-    """What is published of a series now; the prior of its metric when it was never seen."""
-    found, lately = await parts.store.glance(subject, metric.slug)
-    clock_ms = await parts.clock_ms()
-    fields = _published(found) or prior_fields(subject, metric, clock_ms=parts.begun_ms(clock_ms), policy=parts.policy)
-    cohorts = await parts.cohorts()
-    return prediction(subject, metric, fields, lately=lately, clock_ms=clock_ms, cohorts=cohorts)
+async def _published_of(parts: Connections, subject: Subject, metric: Metric) -> tuple[str, bytes]:
+    """Version and text of what is published of a series now; of the prior of its metric when it was never seen."""
+    stored = await parts.store.glance(subject, metric.slug)
+    now = Now(await parts.clock_ms(), await parts.cohorts())
+    found = predicted(stored, metric, now)
+    if found is None:
+        fields = prior_fields(subject, metric, clock_ms=parts.begun_ms(now.clock_ms), policy=parts.policy)
+        prior = prediction(subject, metric, fields, lately=None, clock_ms=now.clock_ms, cohorts=now.cohorts)
+        return prior["version"], orjson.dumps(prior)
+    return found
 
 
 async def _predict(request: Request, subject: Subject, metric: Metric) -> Response:
     parts = connections(request)
     sample = await _sample(request, parts) if _has_body(request) else None
     if sample is None:
-        found = await answer(parts, subject, metric)
+        version, text = await _published_of(parts, subject, metric)
     else:
         found = await _after_sample(parts, subject, metric, sample)
-    headers = {"ETag": f'"{found["version"]}"'}
-    return Response(orjson.dumps(found), media_type="application/json", headers=headers)
+        version, text = found["version"], orjson.dumps(found)
+    return Response(text, media_type="application/json", headers={"ETag": f'"{version}"'})
 
 
 def _has_body(request: Request) -> bool:

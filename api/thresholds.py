@@ -17,8 +17,8 @@ from api.answers import Answer, listed
 from api.connections import Connections, connections
 from api.moments import Moment
 from api.problems import INVALID_REQUEST, Fault, RefusedError
+from api.ready import Now, lines
 from api.schemas import Status, ThresholdPage
-from api.threshold_lines import lines
 from detection.catalogue import BILLER_METRICS, metric_of
 from detection.errors import InvalidSubjectError
 from detection.hours import HOUR_MS, SECOND_MS, parse_ms
@@ -33,7 +33,7 @@ NDJSON = "application/x-ndjson"
 _MOST = 1000
 _SUBJECTS_AT_ONCE = 250
 # About a millisecond's work: others wait for no longer while all series are streamed.
-_SUBJECTS_PER_TURN = 20
+_SUBJECTS_PER_TURN = 40
 # A filter that nothing passes must not keep one request busy for ever: the page ends, and says where to go on.
 _SUBJECTS_PER_PAGE = 5_000
 _KINDS: tuple[Kind, ...] = ("biller", "model")
@@ -147,12 +147,12 @@ async def _lines(parts: Connections, wanted: Filter, start: tuple[str, str]) -> 
     """Some lines at a time, so that others are answered in between; what comes next is read meanwhile."""
     async with aclosing(_ahead(_stored(parts, wanted, start))) as batches:
         async for batch in batches:
-            clock_ms, cohorts = await parts.clock_ms(), await parts.cohorts()
+            now = Now(await parts.clock_ms(), await parts.cohorts())
             for first in range(0, len(batch), _SUBJECTS_PER_TURN):
                 found = [
                     line
                     for one, after_slug in batch[first : first + _SUBJECTS_PER_TURN]
-                    for slug, status, begins, line in lines(one, wanted.slug, clock_ms=clock_ms, cohorts=cohorts)
+                    for slug, status, begins, line in lines(one, wanted.slug, now)
                     if slug > after_slug and (wanted.is_open or wanted.takes(status, begins.decode()))
                 ]
                 if found:

@@ -7,6 +7,8 @@ in which events arrive.
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+import msgspec
+
 from detection.catalogue import (
     AVERAGE_RESPONSE_TIME,
     ERROR_RATE,
@@ -18,8 +20,7 @@ from detection.catalogue import (
 NANO = 1_000_000_000
 
 
-@dataclass(frozen=True, slots=True)
-class Value:
+class Value(msgspec.Struct, frozen=True, gc=False):
     """The value of one metric over one window, with the calls or events behind it."""
 
     metric: Metric

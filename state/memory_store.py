@@ -25,7 +25,7 @@ from state.cohort_codec import DUE, REFRESHED, decode_cohorts, encode_cohorts, i
 from state.keys import CLOCK, COHORTS, LOG, PROGRESS, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
 from state.redis_progress import decode_lives, decode_progress, encode_progress, fields_of_topic
-from state.series_codec import ANSWER_FIELDS, answer_fields
+from state.series_codec import ANSWER_FIELDS, answer_fields, held
 from state.store import Announcements, Head, LearnedHour, LogLife, Reached, is_owned
 from state.survey import Lately, Survey, Tally
 from state.survey_codec import read_lately, survey_commands, survey_of, tally_commands, tally_of
@@ -138,7 +138,7 @@ class MemoryStore:
                 fields = self._fields(series_key(subject, slug))
                 values = [fields.get(name.encode()) for name in ANSWER_FIELDS]
                 if values[0] is not None:
-                    series.append((slug, values))
+                    series.append((slug, held(values)))
             if series:
                 found.append(AsStored(subject, series, own.get(b"minutes")))
         return found
@@ -180,10 +180,11 @@ class MemoryStore:
             for command, key, *names in commands
         ]
 
-    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, Lately | None]:
+    async def glance(self, subject: Subject, slug: str) -> AsStored:
         series = self._fields(series_key(subject, slug))
-        fields = answer_fields([series.get(name.encode()) for name in ANSWER_FIELDS])
-        return fields, (await self.lately([subject])).get(subject)
+        values = [series.get(name.encode()) for name in ANSWER_FIELDS]
+        minutes = self._fields(subject_key(subject)).get(b"minutes")
+        return AsStored(subject, [] if values[0] is None else [(slug, held(values))], minutes)
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:
         found = await self.learned_hours(subjects)

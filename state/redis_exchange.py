@@ -51,12 +51,14 @@ class Exchanges:
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to these commands; the first error among them is raised."""
-        if not commands:
-            return []
         with redis_errors():
-            replies: list[Any] = await self.hold(lambda exchange: exchange.ask(commands))
+            replies = await self.try_all(commands)
             raise_first(replies)
         return replies
+
+    async def try_all(self, commands: Sequence[Command]) -> list[Any]:
+        """The replies to these commands, errors among them."""
+        return await self.hold(lambda exchange: exchange.ask(commands)) if commands else []
 
     async def hold(self, work: Callable[[Exchange], Awaitable[Result]]) -> Result:
         """What the work comes to on a connection of its own; it begins anew, on a new one, where the connection broke.

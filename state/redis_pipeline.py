@@ -1,7 +1,7 @@
 """How the Redis store talks to its server: bounded pipelines, scripts loaded when missing, one kind of error."""
 
 import asyncio
-from collections.abc import Callable, Coroutine, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cache
@@ -24,6 +24,7 @@ from state.redis_topology import client_at
 
 WRITE_SUBJECT: Final = "write_subject.lua"
 READ_HASHES: Final = "read_hashes.lua"
+READ_ANSWERS: Final = "read_answers.lua"
 ADVANCE_CLOCK: Final = "advance_clock.lua"
 CLAIM_COHORTS: Final = "claim_cohorts.lua"
 CONFIRM_SUBJECT: Final = "confirm_subject.lua"
@@ -45,6 +46,8 @@ _PIPELINES_AT_ONCE: Final = 2
 
 Item = TypeVar("Item")
 Command = tuple[Any, ...]
+# What answers commands in one round trip, errors among the replies.
+Exchange = Callable[[Sequence[Command]], Awaitable[list[Any]]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,12 +102,13 @@ class Scripts:
     """Our scripts: called by their hash, and loaded where the server does not have them.
 
     A server forgets them when it restarts, and a replica that took over may never have had them. `replicas` holds for
-    what is run as durable.
+    what is run as durable. `exchange`, where there is one, takes all the rest.
     """
 
-    def __init__(self, client: Redis, *, replicas: Replicas = NO_REPLICAS) -> None:
+    def __init__(self, client: Redis, *, replicas: Replicas = NO_REPLICAS, exchange: Exchange | None = None) -> None:
         self._client = client
         self._replicas = replicas
+        self._exchange = exchange
 
     async def run(self, calls: Sequence[Command], *, is_durable: bool = False) -> list[Any]:
         """The replies to calls of the form `(script, number of keys, *keys, *arguments)`.
@@ -112,13 +116,13 @@ class Scripts:
         A durable run has at least one write for each server that it reaches: without one there is nothing to wait for.
         """
         replicas = self._replicas if is_durable else NO_REPLICAS
-        replies = await run_pipeline(self._client, _by_hash(calls), replicas=replicas)
+        replies = await self._round_trip(_by_hash(calls), replicas)
         unknown = [at for at, reply in enumerate(replies) if isinstance(reply, NoScriptError)]
         if unknown:
             # In the same pipeline, so that they are called where they were loaded.
             again = [calls[at] for at in unknown]
             loads = [("SCRIPT LOAD", _script(name)[1]) for name in dict.fromkeys(call[0] for call in again)]
-            found = await run_pipeline(self._client, [*loads, *_by_hash(again)], replicas=replicas)
+            found = await self._round_trip([*loads, *_by_hash(again)], replicas)
             for at, reply in zip(unknown, found[len(loads) :], strict=True):
                 replies[at] = reply
         with redis_errors():
@@ -126,6 +130,12 @@ class Scripts:
                 if isinstance(reply, Exception):
                     raise reply
         return replies
+
+    async def _round_trip(self, commands: Sequence[Command], replicas: Replicas) -> list[Any]:
+        if self._exchange is None or replicas.count:
+            return await run_pipeline(self._client, commands, replicas=replicas)
+        with redis_errors():
+            return await self._exchange([(*name.split(), *rest) for name, *rest in commands])
 
 
 def _by_hash(calls: Sequence[Command]) -> list[Command]:

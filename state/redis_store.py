@@ -33,8 +33,9 @@ from state.codec import (
     slugs_of,
 )
 from state.cohort_codec import decode_cohorts, encode_cohorts
-from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, series_keys, subject_key
+from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
+from state.redis_answers import Answers
 from state.redis_exchange import Exchanges
 from state.redis_glances import Glances
 from state.redis_pipeline import (
@@ -57,10 +58,9 @@ from state.redis_pipeline import (
     redis_errors,
 )
 from state.redis_transactions import Transactions
-from state.series_codec import ANSWER_FIELDS, STORED_FIELDS, answer_fields, is_older
 from state.store import Announcements, Head, LearnedHour, LogLife, Reached, is_owned
 from state.survey import Lately, Survey, Tally
-from state.survey_codec import read_lately, survey_commands, survey_of, tally_commands, tally_of
+from state.survey_codec import survey_commands, survey_of, tally_commands, tally_of
 from state.window_codec import hour_text
 
 # What bounds the memory of one round of writes, where a subject has more to write than usual, and how long the server
@@ -77,11 +77,12 @@ class RedisStore:
         self._client = client
         self._policy = policy
         self._replicas = replicas
-        self._scripts = Scripts(client, replicas=replicas)
         # A cluster's client is not of this class, and its subjects are on many nodes.
         is_single = isinstance(client, Redis)
         self._exchanges = Exchanges(client) if is_single else None
-        self._glances = Glances(client, self._exchanges)
+        exchange = None if self._exchanges is None else self._exchanges.try_all
+        self._scripts = Scripts(client, replicas=replicas, exchange=exchange)
+        self._answers = Answers(self._ask, self._scripts, Glances(client, self._exchanges), is_single=is_single)
         self._transactions = Transactions(client, replicas) if is_single else None
         # Of each part that was written since the last look at the progress, the last subject and its revision. On a
         # cluster they are on other nodes than the progress, which says nothing of those.
@@ -305,49 +306,17 @@ class RedisStore:
         return int(count)
 
     async def answers(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, dict[str, str]]]:
-        found: dict[Subject, dict[str, dict[str, str]]] = {}
-        slugs = await self._slugs(subjects)
-
-        async def read(part: Sequence[Subject]) -> None:
-            asked = [(subject, slug) for subject in part for slug in slugs[subject]]
-            found_of_each = await self._values([series_key(*one) for one in asked])
-            for (subject, slug), values in zip(asked, found_of_each, strict=True):
-                fields = answer_fields(values)
-                if fields is not None:
-                    found.setdefault(subject, {})[slug] = fields
-
-        await in_parts(subjects, read)
-        return found
+        return await self._answers.read(subjects, await self._slugs(subjects))
 
     async def as_stored(self, subjects: Sequence[Subject]) -> list[AsStored]:
-        found: dict[Subject, AsStored] = {}
         slugs = {subject: sorted(some) for subject, some in (await self._slugs(subjects)).items()}
-
-        async def read(part: Sequence[Subject]) -> None:
-            keys = [key for subject in part for key in series_keys(subject, slugs[subject])]
-            of_each = iter(await self._values(keys))
-            texts = await self._ask([("HGET", subject_key(subject), "minutes") for subject in part])
-            for subject, minutes in zip(part, texts, strict=True):
-                each = [(slug, next(of_each)) for slug in slugs[subject]]
-                series = [(slug, values) for slug, values in each if values[0] is not None]
-                if series:
-                    found[subject] = AsStored(subject, series, minutes)
-
-        await in_parts(subjects, read)
-        return [found[subject] for subject in subjects if subject in found]
+        return await self._answers.as_stored(subjects, slugs)
 
     async def lately(self, subjects: Sequence[Subject]) -> dict[Subject, Lately]:
-        found: dict[Subject, Lately] = {}
+        return await self._answers.lately(subjects)
 
-        async def read(part: Sequence[Subject]) -> None:
-            replies = await self._ask([("HGET", subject_key(subject), "minutes") for subject in part])
-            for subject, reply in zip(part, replies, strict=True):
-                one = read_lately(subject, reply)
-                if one is not None:
-                    found[subject] = one
-
-        await in_parts(subjects, read)
-        return found
+    async def glance(self, subject: Subject, slug: str) -> AsStored:
+        return await self._answers.glance(subject, slug)
 
     async def alerts(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Alert]]:
         found: dict[Subject, dict[str, Alert]] = {}
@@ -389,24 +358,6 @@ class RedisStore:
                     found[subject] = one
 
         await in_parts(subjects, read)
-        return found
-
-    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, Lately | None]:
-        key = series_key(subject, slug)
-        values, minutes = await self._glances.read(
-            [("HMGET", key, *STORED_FIELDS), ("HGET", subject_key(subject), "minutes")]
-        )
-        if is_older(values):
-            (values,) = await self._glances.read([("HMGET", key, *ANSWER_FIELDS)])
-        return answer_fields(values), read_lately(subject, minutes)
-
-    async def _values(self, keys: Sequence[str]) -> list[Sequence[bytes | None]]:
-        """What `answer_fields` needs of each of these series; older versions are asked a second time."""
-        found: list[Sequence[bytes | None]] = await self._ask([("HMGET", key, *STORED_FIELDS) for key in keys])
-        older = [at for at, values in enumerate(found) if is_older(values)]
-        replies = await self._ask([("HMGET", keys[at], *ANSWER_FIELDS) for at in older])
-        for at, values in zip(older, replies, strict=True):
-            found[at] = values
         return found
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:

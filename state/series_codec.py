@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import repeat
-from typing import Any, Final
+from typing import Any, Final, TypeGuard
 
 import orjson
 
@@ -33,6 +33,7 @@ from detection.policy import Policy
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from state import packing
+from state.as_stored import Held
 from state.keys import models_key, series_key
 from state.window_codec import hour_of, hour_text
 
@@ -102,6 +103,8 @@ SERIES_SCHEMA: Final = 3
 READABLE_SERIES: Final = (1, 2, SERIES_SCHEMA)
 
 _SCHEMA: Final = b"%d" % SERIES_SCHEMA
+_BEGIN: Final = _SCHEMA + b"\n"
+_LINE_FEEDS: Final = len(_STORED) - 1
 _NO_FORECAST: Final = (b"",) * (len(_DYNAMIC) - 1)
 _STATUS: Final[dict[Status, bytes]] = {
     "prior": b"prior",
@@ -285,6 +288,21 @@ def require_schema(key: str, fields: Mapping[bytes, bytes], readable: Sequence[i
 def is_older(values: Sequence[bytes | None]) -> bool:
     """Whether the values of STORED_FIELDS are of an older version, so that those of all ANSWER_FIELDS are needed."""
     return values[0] is not None and values[0] != _SCHEMA
+
+
+def is_one_text(joined: bytes | None) -> TypeGuard[bytes]:
+    """Whether these are values of STORED_FIELDS of this version, a line each, all of them and nothing between."""
+    return joined is not None and joined.startswith(_BEGIN) and joined.count(b"\n") == _LINE_FEEDS
+
+
+def held(values: Sequence[bytes | None]) -> Held:
+    """The values of ANSWER_FIELDS, or of this version those of STORED_FIELDS, in one text where that is possible."""
+    own = values[: len(_STORED)]
+    try:
+        joined = b"\n".join(own)  # type: ignore[arg-type]  # a missing one is a TypeError
+    except TypeError:
+        return values
+    return joined if is_one_text(joined) else values
 
 
 def answer_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:

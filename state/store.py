@@ -172,8 +172,8 @@ class StateStore(Protocol):
         """What has come of each of the stored subjects."""
         ...
 
-    async def glance(self, subject: Subject, slug: str) -> tuple[dict[str, str] | None, Lately | None]:
-        """One series' readable fields, None where there is no such series, and its subject's last minutes in sum."""
+    async def glance(self, subject: Subject, slug: str) -> AsStored:
+        """What one series' answer is made of: no series where there is none, and its subject's last minutes."""
         ...
 
     async def outbox(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, Window]]:

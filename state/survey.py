@@ -5,14 +5,14 @@ No explanation, no model and no single minute is read: a page of a thousand subj
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from detection.rules.alert import Alert
 from detection.subject_state import KEPT_MINUTES
 from detection.windows import CallWindow, GaugeWindow, Value, Window, add
 
 
-@dataclass(frozen=True, slots=True)
-class Lately:
+class Lately(NamedTuple):
     """The newest minute of a subject, since the epoch, and by slug the value of the last minutes up to it."""
 
     minute: int

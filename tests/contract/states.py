@@ -1,6 +1,7 @@
 """Subjects with a past, made as the pipeline makes them: absorb, learn, publish."""
 
 import random
+from collections.abc import Sequence
 from typing import cast
 
 from redis.asyncio import Redis
@@ -10,8 +11,12 @@ from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
 from detection.windows import NANO, CallWindow, GaugeSum, GaugeWindow, Window, latency_bin
+from state.as_stored import Held
 from state.memory_store import MemoryStore
 from state.redis_store import RedisStore
+from state.series_codec import answer_fields
+from state.survey import Lately
+from state.survey_codec import read_lately
 
 POLICY = Policy()
 FIRST_HOUR = 490_000
@@ -99,3 +104,15 @@ async def fields(store: Store) -> Fields:
         if await client.type(key) == b"hash":
             found[key.decode()] = cast(dict[bytes, bytes], await client.hgetall(key))
     return found
+
+
+async def glanced(store: Store, subject: Subject, slug: str) -> tuple[dict[str, str] | None, Lately | None]:
+    """What a glance comes to: the readable fields, and the last minutes in sum."""
+    stored = await store.glance(subject, slug)
+    found = [answer_fields(values_of(held)) for _, held in stored.series]
+    return found[0] if found else None, read_lately(subject, stored.minutes)
+
+
+def values_of(held: Held) -> Sequence[bytes | None]:
+    """Value by value, in whichever form it is held."""
+    return held.split(b"\n") if isinstance(held, bytes) else held

@@ -17,7 +17,7 @@ from state.keys import SUBJECTS, subject_key
 from state.redis_pipeline import Replicas, run_pipeline
 from state.redis_store import RedisStore
 from tests.contract.redis_servers import Cluster, Member, Watched, clustered, wait_until, watched
-from tests.contract.states import POLICY, biller, fields
+from tests.contract.states import POLICY, biller, fields, glanced
 from tests.contract.test_redis_store import broken_server
 
 B1 = Subject.biller("B1")
@@ -331,7 +331,7 @@ async def test_a_cluster_serves_what_it_can_while_a_node_is_away_and_all_of_it_a
         with pytest.raises(DependencyError):
             await store.load([Subject.biller(names[0])])
         # Of the others, answers come meanwhile.
-        assert (await store.glance(Subject.biller(names[3]), SLUG))[0] is not None
+        assert (await glanced(store, Subject.biller(names[3]), SLUG))[0] is not None
         loaded = await retried(lambda: store.load([Subject.biller(name) for name in names]))
         assert own_cluster.replica.is_master()
         assert await retried(lambda: fields(store)) == before
@@ -358,7 +358,7 @@ async def test_the_store_follows_a_slot_that_moves_to_another_node(own_cluster: 
         # All of it is there: the source sends each request on, until the slot is said to be there too.
         assert set(target.call("CLUSTER", "GETKEYSINSLOT", slot, 100)) == set(keys)
         assert (await store.load([B1]))[B1].rev == 1
-        assert (await store.glance(B1, SLUG))[0] is not None
+        assert (await glanced(store, B1, SLUG))[0] is not None
         for member in (target, source, *own_cluster.masters):
             member.call("CLUSTER", "SETSLOT", slot, "NODE", target.call("CLUSTER", "MYID"))
         loaded = (await store.load([B1]))[B1]

@@ -33,6 +33,7 @@ from tests.contract.states import (
     call_window,
     fields,
     gauge_window,
+    glanced,
     model,
 )
 
@@ -256,7 +257,7 @@ async def test_subjects_that_are_not_stored_are_left_out(store: Store) -> None:
     assert list(await store.answers([unknown, B1])) == [B1]
     assert list(await store.lately([unknown, B1])) == [B1]
     assert list(await store.outbox([unknown, B1])) == [B1]
-    assert await store.glance(unknown, "error-rate") == (None, None)
+    assert await glanced(store, unknown, "error-rate") == (None, None)
     assert await store.load([]) == {}
     assert await store.save([]) == []
 
@@ -286,9 +287,9 @@ async def test_answers_are_the_readable_fields_without_the_model(store: Store) -
     assert answer["claimed_exceedance"] == "0.01"
     assert answer["last_verdict"] in {"warming-up", "normal", "exceeded"}
     assert "model" not in answer
-    assert (await store.glance(B1, "average-response-time"))[0] == answer
+    assert (await glanced(store, B1, "average-response-time"))[0] == answer
     lately = (await store.lately([B1]))[B1]
-    assert (await store.glance(B1, "average-response-time"))[1] == lately == lately_of(state.minutes)
+    assert (await glanced(store, B1, "average-response-time"))[1] == lately == lately_of(state.minutes)
 
 
 async def test_the_version_of_an_answer_changes_with_the_answer_alone(store: Store) -> None:

@@ -24,7 +24,7 @@ from state.keys import CLOCK, SUBJECTS, models_key, series_key, subject_key
 from state.memory_store import MemoryStore
 from state.series_codec import OBSOLETE
 from state.store import StateStore
-from tests.contract.states import POLICY, Store, advance, call_window, fields, gauge_window
+from tests.contract.states import POLICY, Store, advance, call_window, fields, gauge_window, glanced
 
 RECORDED: dict[str, Any] = orjson.loads(Path(__file__).with_name("version_1.json").read_bytes())
 HOURS_AHEAD = (0, 1, 6, 23)
@@ -174,8 +174,8 @@ async def test_one_subject_may_have_series_of_both_versions(store: Store) -> Non
     assert {slug: model.to_bytes() for slug, model in again.models.items()} == records
     both = (await store.answers([PROBE]))[PROBE]
     assert both.keys() == answers.keys()
-    assert (await store.glance(PROBE, "timeout-error-rate"))[0] == answers["timeout-error-rate"]
-    assert (await store.glance(PROBE, "error-rate"))[0] == both["error-rate"]
+    assert (await glanced(store, PROBE, "timeout-error-rate"))[0] == answers["timeout-error-rate"]
+    assert (await glanced(store, PROBE, "error-rate"))[0] == both["error-rate"]
 
 
 SLUGS = ["average-response-time", "error-rate", "timeout-error-rate"]

@@ -19,7 +19,7 @@ from detection.subject_state import SubjectState
 from state.keys import SUBJECTS, models_key, series_key
 from state.memory_store import MemoryStore
 from state.series_codec import OBSOLETE
-from tests.contract.states import POLICY, Store, advance, call_window, fields, gauge_window
+from tests.contract.states import POLICY, Store, advance, call_window, fields, gauge_window, glanced
 
 RECORDED: dict[str, Any] = orjson.loads(Path(__file__).with_name("version_2.json").read_bytes())
 ANSWERS: dict[str, dict[str, dict[str, str]]] = RECORDED["answers"]
@@ -68,7 +68,7 @@ async def test_an_answer_of_version_2_is_read_as_that_program_read_it(store: Sto
         assert answer.keys() == recorded[slug].keys()
         assert answer["schema"] == "2"
         assert unversioned(answer) == unversioned(recorded[slug])
-        assert unversioned((await store.glance(subject, slug))[0]) == unversioned(recorded[slug])
+        assert unversioned((await glanced(store, subject, slug))[0]) == unversioned(recorded[slug])
 
 
 @pytest.mark.parametrize("subject", SUBJECTS_OF_VERSION_2, ids=str)

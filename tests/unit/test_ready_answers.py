@@ -1,11 +1,13 @@
-"""The short way to a line of the stream says what the long way says, byte for byte."""
+"""The short way to an answer about a series says what the long way says, byte for byte."""
+
+from collections.abc import Iterator
 
 import orjson
 import pytest
 
-from api import threshold_lines
-from api.answers import listed
-from api.threshold_lines import lines
+from api import ready
+from api.answers import listed, prediction
+from api.ready import Now, lines, predicted
 from detection.catalogue import metric_of
 from detection.cohorts import Cohorts
 from detection.hours import HOUR_MS
@@ -13,7 +15,9 @@ from detection.subject import Subject
 from state.as_stored import AsStored
 from state.keys import series_key
 from state.series_codec import answer_fields
+from state.survey import Lately
 from state.survey_codec import read_lately
+from tests.contract.states import values_of
 from tests.contract.test_version_2 import SUBJECTS_OF_VERSION_2, restored
 from tests.memory_api import NOW_MS, MemoryApi, memory_api
 from tests.unit import test_api_cohorts as cohorts_api
@@ -27,25 +31,48 @@ INFINITE = (
 )
 
 
-def _the_long_way(stored: AsStored, *, clock_ms: int, cohorts: Cohorts) -> list[bytes]:
-    lately = read_lately(stored.subject, stored.minutes)
+def _the_long_way(stored: AsStored, now: Now) -> list[bytes]:
     found = []
-    for slug, values in stored.series:
-        fields = answer_fields(values)
-        assert fields is not None
-        if fields["status"]:
-            item = listed(stored.subject, metric_of(slug), fields, lately=lately, clock_ms=clock_ms, cohorts=cohorts)
-            found.append(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE))
+    for slug, fields, lately in _fields(stored):
+        item = listed(
+            stored.subject, metric_of(slug), fields, lately=lately, clock_ms=now.clock_ms, cohorts=now.cohorts
+        )
+        found.append(orjson.dumps(item, option=orjson.OPT_APPEND_NEWLINE))
     return found
 
 
+def _predictions_the_long_way(stored: AsStored, now: Now) -> list[tuple[str, bytes]]:
+    found = []
+    for slug, fields, lately in _fields(stored):
+        metric = metric_of(slug)
+        item = prediction(stored.subject, metric, fields, lately=lately, clock_ms=now.clock_ms, cohorts=now.cohorts)
+        found.append((item["version"], orjson.dumps(item)))
+    return found
+
+
+def _fields(stored: AsStored) -> Iterator[tuple[str, dict[str, str], Lately | None]]:
+    lately = read_lately(stored.subject, stored.minutes)
+    for slug, held in stored.series:
+        fields = answer_fields(values_of(held))
+        assert fields is not None
+        if fields["status"]:
+            yield slug, fields, lately
+
+
+def _predictions(stored: AsStored, now: Now) -> list[tuple[str, bytes]]:
+    singles = [(slug, AsStored(stored.subject, [(slug, held)], stored.minutes)) for slug, held in stored.series]
+    found = [predicted(single, metric_of(slug), now) for slug, single in singles]
+    return [one for one in found if one is not None]
+
+
 async def _lines(api: MemoryApi, subject: Subject, *, clock_ms: int = NOW_MS) -> list[bytes]:
-    """The lines of a subject, which are the same both ways."""
+    """The lines of a subject, which are the same both ways, as its predictions are."""
     (stored,) = await api.store.as_stored([subject])
-    cohorts = Cohorts(await api.store.cohorts())
-    found = [line for *_, line in lines(stored, None, clock_ms=clock_ms, cohorts=cohorts)]
+    now = Now(clock_ms, Cohorts(await api.store.cohorts()))
+    found = [line for *_, line in lines(stored, None, now)]
     assert found
-    assert found == _the_long_way(stored, clock_ms=clock_ms, cohorts=cohorts)
+    assert found == _the_long_way(stored, now)
+    assert _predictions(stored, now) == _predictions_the_long_way(stored, now)
     return found
 
 
@@ -53,12 +80,26 @@ async def test_a_ready_series_takes_the_short_way(monkeypatch: pytest.MonkeyPatc
     async with memory_api() as api:
         await cohorts_api.live(api, "B1", 100, latency_ms=200)
         expected = await _lines(api, B1)
-        monkeypatch.delattr(threshold_lines, "_item")
+        monkeypatch.delattr(ready, "_the_long_way")
         (stored,) = await api.store.as_stored([B1])
-        found = [line for *_, line in lines(stored, SLUG, clock_ms=NOW_MS, cohorts=Cohorts())]
+        now = Now(NOW_MS, Cohorts())
+        found = [line for *_, line in lines(stored, SLUG, now)]
+        predictions = _predictions(stored, now)
     assert found == expected[:1]
     assert b'"status":"ready"' in found[0]
     assert b'"source":"hour"' in found[0]
+    assert b" is expected after 100 learned hours: up to " in predictions[0][1]
+
+
+async def test_of_a_series_that_was_never_published_nothing_is_predicted() -> None:
+    async with memory_api() as api:
+        await cohorts_api.live(api, "B1", 1, latency_ms=200)
+        nobody = await api.store.glance(Subject.biller("nobody"), SLUG)
+        api.store.hashes[series_key(B1, SLUG)][b"status"] = b""
+        unpublished = await api.store.glance(B1, SLUG)
+    assert unpublished.series
+    for stored in (nobody, unpublished):
+        assert predicted(stored, metric_of(SLUG), Now(NOW_MS, Cohorts())) is None
 
 
 @pytest.mark.parametrize("hours", [1, 5, 30, 100])
@@ -102,6 +143,11 @@ async def test_an_hour_that_alerts_is_the_same_both_ways() -> None:
         (b"lower", b"-inf"),
         (b"last", b""),
         (b"unit", b'"a\\b"'),
+        (b"unit", b"a\nb"),
+        (b"measured_exceedance", b""),
+        (b"measured_exceedance", b"0.0125"),
+        (b"claimed_exceedance", b"inf"),
+        (b"operator", b"<"),
         (b"last", INFINITE),
         (b"last", b'{"verdict":"warming-up","window":"2026-03-02T11:00:00Z","count":3,"value":1.5}'),
     ],
@@ -118,9 +164,9 @@ async def test_models_and_older_versions_are_the_same_both_ways() -> None:
     async with memory_api() as api:
         await restored(api.store)
         for stored in await api.store.as_stored(SUBJECTS_OF_VERSION_2):
-            cohorts = Cohorts()
-            found = [line for *_, line in lines(stored, None, clock_ms=NOW_MS, cohorts=cohorts)]
-            assert found == _the_long_way(stored, clock_ms=NOW_MS, cohorts=cohorts)
+            now = Now(NOW_MS, Cohorts())
+            assert [line for *_, line in lines(stored, None, now)] == _the_long_way(stored, now)
+            assert _predictions(stored, now) == _predictions_the_long_way(stored, now)
         model = Subject.model("Other", "v9")
         await overview_api.live(api, model, 100)
         await _lines(api, model)
@@ -134,6 +180,6 @@ async def test_a_number_that_is_none_never_reaches_a_line(text: bytes) -> None:
         (stored,) = await api.store.as_stored([B1])
         if text:
             with pytest.raises(ValueError, match="could not convert"):
-                list(lines(stored, None, clock_ms=NOW_MS, cohorts=Cohorts()))
+                list(lines(stored, None, Now(NOW_MS, Cohorts())))
         else:
             await _lines(api, B1)
