@@ -1,6 +1,7 @@
 """`GET /thresholds`: what is published of all series, page by page or as one stream."""
 
 import asyncio
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
 from dataclasses import dataclass
@@ -32,6 +33,7 @@ Batch = TypeVar("Batch")
 NDJSON = "application/x-ndjson"
 _MOST = 1000
 _SUBJECTS_AT_ONCE = 250
+_BATCHES_AT_ONCE = 3
 # About a millisecond's work: others wait for no longer while all series are streamed.
 _SUBJECTS_PER_TURN = 40
 # A filter that nothing passes must not keep one request busy for ever: the page ends, and says where to go on.
@@ -163,11 +165,28 @@ async def _lines(parts: Connections, wanted: Filter, start: tuple[str, str]) -> 
 async def _stored(
     parts: Connections, wanted: Filter, start: tuple[str, str]
 ) -> AsyncGenerator[list[tuple[AsStored, str]]]:
-    """Batch by batch, the subjects in reach as the store has them; of the cursor's own, what is behind its slug."""
+    """Batch by batch, the subjects in reach as the store has them; of the cursor's own, what is behind its slug.
+
+    A few batches are read at a time: while lines are made of one, the store works on the next.
+    """
     asking = caller()
-    async for subjects, after_slug in _positions(parts, wanted, start):
+
+    async def read(subjects: list[Subject], after_slug: str) -> list[tuple[AsStored, str]]:
         reached = subjects if asking.reaches_all else [one for one in subjects if asking.reaches(one)]
-        yield [(one, after_slug) for one in await parts.store.as_stored(reached)]
+        return [(one, after_slug) for one in await parts.store.as_stored(reached)]
+
+    reading: deque[asyncio.Task[list[tuple[AsStored, str]]]] = deque()
+    try:
+        async for subjects, after_slug in _positions(parts, wanted, start):
+            reading.append(asyncio.create_task(read(subjects, after_slug)))
+            if len(reading) >= _BATCHES_AT_ONCE:
+                yield await reading.popleft()
+        while reading:
+            yield await reading.popleft()
+    finally:
+        for task in reading:
+            task.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
 
 
 async def _ahead(batches: AsyncGenerator[Batch]) -> AsyncGenerator[Batch]:
