@@ -20,7 +20,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from hashlib import blake2b
 from itertools import repeat
-from typing import Any, Final, TypeGuard
+from typing import Any, Final
 
 import orjson
 
@@ -103,8 +103,6 @@ SERIES_SCHEMA: Final = 3
 READABLE_SERIES: Final = (1, 2, SERIES_SCHEMA)
 
 _SCHEMA: Final = b"%d" % SERIES_SCHEMA
-_BEGIN: Final = _SCHEMA + b"\n"
-_LINE_FEEDS: Final = len(_STORED) - 1
 _NO_FORECAST: Final = (b"",) * (len(_DYNAMIC) - 1)
 _STATUS: Final[dict[Status, bytes]] = {
     "prior": b"prior",
@@ -290,11 +288,6 @@ def is_older(values: Sequence[bytes | None]) -> bool:
     return values[0] is not None and values[0] != _SCHEMA
 
 
-def is_one_text(joined: bytes | None) -> TypeGuard[bytes]:
-    """Whether these are values of STORED_FIELDS of this version, a line each, all of them and nothing between."""
-    return joined is not None and joined.startswith(_BEGIN) and joined.count(b"\n") == _LINE_FEEDS
-
-
 def held(values: Sequence[bytes | None]) -> Held:
     """The values of ANSWER_FIELDS, or of this version those of STORED_FIELDS, in one text where that is possible."""
     own = values[: len(_STORED)]
@@ -302,7 +295,7 @@ def held(values: Sequence[bytes | None]) -> Held:
         joined = b"\n".join(own)  # type: ignore[arg-type]  # a missing one is a TypeError
     except TypeError:
         return values
-    return joined if is_one_text(joined) else values
+    return joined if own[0] == _SCHEMA and joined.count(b"\n") == len(own) - 1 else values
 
 
 def answer_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:
