@@ -8,7 +8,6 @@ import email.utils
 import hashlib
 import hmac
 import io
-import logging
 import re
 import threading
 import time
@@ -21,7 +20,6 @@ from aiosmtpd.handlers import Message as MessageHandler
 from aiosmtpd.smtp import SMTP
 from standardwebhooks import Webhook, WebhookVerificationError
 
-import logs
 from detection.rules.notice import Occasion, notice_of
 from detection.subject import Subject
 from settings import Settings
@@ -31,6 +29,7 @@ from stream.channels.lines import LineChannel
 from stream.channels.webhook import WebhookChannel
 from tests.alerts import alert_of
 from tests.notifying import NOW, until
+from tests.process_logs import configured_logs
 from tests.receiver import Answer, Receiver
 
 SECRET = "whsec_" + base64.b64encode(b"a secret of at least 24 bytes").decode()
@@ -198,16 +197,10 @@ async def test_an_error_says_what_went_wrong_and_never_the_address(receiver: Rec
 
 
 async def test_no_log_of_a_request_shows_its_address(receiver: Receiver, capfd: pytest.CaptureFixture[str]) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
-    try:
-        logs.configure(Settings(log_level="debug"))
+    with configured_logs(Settings(log_level="debug")):
         channel = WebhookChannel(f"{receiver.url}/hunter2")
         await channel.tell([telling()])
         await channel.aclose()
-    finally:
-        root.handlers[:] = handlers
-        root.setLevel(level)
     assert len(receiver.requests) == 1
     assert "hunter2" not in "".join(capfd.readouterr())
 

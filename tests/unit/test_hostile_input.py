@@ -3,7 +3,6 @@
 import gzip
 import io
 import json
-import logging
 import time
 import tracemalloc
 import zlib
@@ -16,7 +15,6 @@ import structlog
 from hypothesis import given
 from hypothesis import strategies as st
 
-import logs
 from detection.errors import InvalidEventError, InvalidSubjectError
 from detection.events import MAX_GAUGES, MAX_LABELS, decode_observation
 from detection.hours import HOUR_MS
@@ -31,6 +29,7 @@ from stream.decoding import ObservedAt, decode_calls, decode_observations
 from tests.contract.states import POLICY, SOURCE, fields
 from tests.fuzz.targets.calls import FUTURE_MS, RECEIVED_MS, Sent
 from tests.memory_api import NOW_MS, memory_api
+from tests.process_logs import configured_logs
 
 MIB = 1024 * 1024
 TRAIN = "/metrics/train/1/B1"
@@ -282,16 +281,10 @@ def test_two_subjects_share_no_key_and_no_subject_reaches_what_is_nobodys(
 def test_a_line_feed_in_what_was_sent_begins_no_line_of_the_log(
     log_format: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    root = logging.getLogger()
-    handlers, level = root.handlers[:], root.level
     text = io.StringIO()
     monkeypatch.setattr("sys.stderr", text)
-    try:
-        logs.configure(Settings(log_format=log_format))
+    with configured_logs(Settings(log_format=log_format)):
         structlog.get_logger().warning("events.refused", reason="B1\n2026-01-01 [error] forged", key="\x1b[2J\r\nb")
-    finally:
-        root.handlers[:], root.level = handlers, level
-        structlog.reset_defaults()
     assert len(text.getvalue().splitlines()) == 1
     assert "\x1b[2J" not in text.getvalue()
 
