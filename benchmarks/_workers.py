@@ -1,5 +1,6 @@
 """Worker processes that are measured from outside: when they began, when all was in Redis, and what they cost."""
 
+import math
 import os
 import re
 import subprocess
@@ -134,9 +135,10 @@ class Workers:
             run.of_each = [sum(map(int, map(float, _ACCEPTED.findall(text)))) for text in texts]
             if sum(run.of_each) >= calls:
                 run.done = now
+                # No time has passed where all of it was there at the first look.
+                passed = run.seconds or math.inf
                 run.cpu = {
-                    name: (seconds - before.get(name, 0.0)) / run.seconds
-                    for name, seconds in _cpu_seconds(watched).items()
+                    name: (seconds - before.get(name, 0.0)) / passed for name, seconds in _cpu_seconds(watched).items()
                 }
                 run.peak_mib = max(_peak_bytes(one.pid) for one in self._processes) / _MIB
                 run.counted = {}
