@@ -103,6 +103,9 @@ class MemoryStore:
                 found.append(one)
         return found
 
+    async def unrelayed(self, subjects: Sequence[Subject]) -> list[Subject]:
+        return [subject for subject in subjects if self._fields(outbox_key(subject))]
+
     async def behind(self, subjects: Sequence[Subject], *, places: Collection[str], hour: int) -> list[Subject]:
         return [
             head.subject

@@ -266,7 +266,7 @@ class RedisStore:
                     ("HMGET", subject_key(subject), *HEAD_FIELDS),
                     ("HLEN", outbox_key(subject)),
                 ]
-            replies = await self._pipeline(commands)
+            replies = await self._ask(commands)
             for subject, values, unrelayed in zip(part, replies[::2], replies[1::2], strict=True):
                 one = head(subject, values, unrelayed)
                 if one is not None:
@@ -274,6 +274,16 @@ class RedisStore:
 
         await in_parts(subjects, read)
         return [found[subject] for subject in subjects if subject in found]
+
+    async def unrelayed(self, subjects: Sequence[Subject]) -> list[Subject]:
+        lengths: dict[Subject, int] = {}
+
+        async def read(part: Sequence[Subject]) -> None:
+            replies = await self._ask([("HLEN", outbox_key(subject)) for subject in part])
+            lengths.update(zip(part, replies, strict=True))
+
+        await in_parts(subjects, read)
+        return [subject for subject in subjects if lengths[subject]]
 
     async def behind(self, subjects: Sequence[Subject], *, places: Collection[str], hour: int) -> list[Subject]:
         if self._exchanges is None:

@@ -129,6 +129,10 @@ class StateStore(Protocol):
         """The stored subjects among these, without their windows and models."""
         ...
 
+    async def unrelayed(self, subjects: Sequence[Subject]) -> list[Subject]:
+        """Those of the subjects with something in their outbox, whoever's they are."""
+        ...
+
     async def behind(self, subjects: Sequence[Subject], *, places: Collection[str], hour: int) -> list[Subject]:
         """Those of the subjects whose events come from one of these places and that are to be looked at.
 

@@ -18,6 +18,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+import aiokafka
 import faust
 from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError
@@ -40,6 +41,10 @@ class Fetched:
 
 # How long a consumer that does not know where to read waits before it asks again.
 _MISPLACED_SECONDS = 0.05
+# How long a fetch waits for other partitions while the records of some wait for the agent.
+_HELD_BACK_SECONDS = 0.02
+# How long the broker keeps a fetch that finds nothing: until it answers, aiokafka asks that broker for nothing else.
+_EMPTY_FETCH_MS = 50
 
 
 class BatchConsumer(driver.Consumer):
@@ -94,6 +99,13 @@ class BatchConsumer(driver.Consumer):
             await self._find_place()
             if not self._is_placed:
                 return
+        if self._buffered_partitions:
+            # Nothing wakes a fetch when the agent has taken what waited for it: Faust would wait a second, with work
+            # in reach, for partitions that may well be empty.
+            if not self._get_active_partitions():
+                await self.sleep(_HELD_BACK_SECONDS)
+                return
+            timeout = _HELD_BACK_SECONDS
         records, active_or_none = await self._wait_next_records(timeout)
         read_ns = time.time_ns()
         active = active_or_none or ()
@@ -113,6 +125,9 @@ class BatchConsumer(driver.Consumer):
             if fetched and (tp in active or tp in self._buffered_partitions):
                 self.app.monitor.track_tp_end_offset(tp, self.highwater(tp))
                 yield tp, self._batch(tp, fetched, read_ns)
+
+    def _new_consumer_thread(self) -> driver.AIOKafkaConsumerThread:
+        return _PromptThread(self, loop=self.loop, beacon=self.beacon)
 
     def _is_flowing(self, generation: int) -> bool:
         """Whether, since the fetch, no rebalance has begun or ended."""
@@ -154,6 +169,20 @@ class BatchConsumer(driver.Consumer):
 
     async def _add_gap(self, tp: TP, offset_from: int, offset_to: int) -> None:
         """Offsets inside a batch are no gaps."""
+
+
+class _PromptThread(driver.AIOKafkaConsumerThread):
+    """Fetches that find nothing come back soon.
+
+    While the records of busy partitions are worked on, aiokafka asks for the others alone, and before that fetch has
+    come back it asks for none. Where the others are empty, which the observations of a platform without models always
+    are, the consumer stood still for the 1.5 s that Faust lets a broker wait.
+    """
+
+    def _create_worker_consumer(self, transport: driver.Transport) -> aiokafka.AIOKafkaConsumer:
+        consumer = super()._create_worker_consumer(transport)
+        consumer._fetch_max_wait_ms = _EMPTY_FETCH_MS  # noqa: SLF001  # Faust has no setting for it
+        return consumer
 
 
 class _ParsedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka publishes no annotations

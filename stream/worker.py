@@ -392,7 +392,8 @@ class Worker:
 
     async def _find_unrelayed(self, subjects: Sequence[Subject]) -> None:
         places = self._places()
-        heads = await self._store.heads(subjects)
+        # Few of them have anything to tell, and a worker that starts asks about all there are.
+        heads = await self._store.heads(await self._store.unrelayed(subjects))
         waiting = [head.subject for head in heads if head.unrelayed and is_owned(head, places)]
         self._relay.add(waiting)
         self._announcer.add(waiting)

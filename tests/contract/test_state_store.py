@@ -275,6 +275,20 @@ async def test_a_head_tells_what_is_to_be_done_for_a_subject(store: Store) -> No
     assert head.unrelayed == learned > 0
 
 
+async def test_what_is_unrelayed_is_told_of_many_subjects_at_once(store: Store) -> None:
+    nothing_new = replace(biller(), learned={}, changed=set())
+    quiet = [replace(nothing_new, subject=Subject.biller(f"Q{number}")) for number in range(300)]
+    waiting = biller()
+    await store.save([*quiet[:200], waiting, *quiet[200:]])
+    subjects = [*(state.subject for state in quiet), Subject.biller("unknown"), B1]
+    assert await store.unrelayed(subjects) == [B1]
+    await store.announced(await store.announcements([B1]))
+    assert await store.unrelayed(subjects) == [B1]
+    await store.relayed({B1: list((await store.outbox([B1]))[B1])})
+    assert await store.unrelayed(subjects) == []
+    assert await store.unrelayed([]) == []
+
+
 async def test_answers_are_the_readable_fields_without_the_model(store: Store) -> None:
     state = biller()
     await store.save([state])
