@@ -1,10 +1,12 @@
-"""From the records of one partition to columns of numbers: one pass, no Python object per event kept."""
+"""From the records of one partition to columns of numbers: one pass, no Python object per event kept.
+
+Calls are read by machine code (`detection.kernel.call_text`); what that leaves, by `detection.events`, one by one.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol, TypeVar
 
-import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -12,6 +14,7 @@ from detection import events
 from detection.errors import InvalidEventError
 from detection.events import CallEvent
 from detection.hours import SECOND_MS
+from detection.kernel.call_text import UNREAD, read_calls
 from detection.subject import PART_RULE, is_valid_part
 
 Int64s = NDArray[np.int64]
@@ -44,13 +47,36 @@ class Rejected:
 
 @dataclass(slots=True)
 class CallColumns:
-    """Calls as columns of equal length, in the order in which they arrived."""
+    """Calls as columns of equal length, in the order of arrival; `biller` is the place of each one's id.
 
-    biller_ids: list[str] = field(default_factory=list)
+    All of the `ids` are good. One may have several places.
+    """
+
+    ids: list[str] = field(default_factory=list)
+    biller: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     timestamp_ms: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     latency_us: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     outcome: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     offset: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
+
+    def __len__(self) -> int:
+        return len(self.offset)
+
+    @property
+    def biller_ids(self) -> list[str]:
+        """Whose each call is."""
+        return [self.ids[number] for number in self.biller.tolist()]
+
+    def of(self, chosen: NDArray[np.bool_] | Int64s) -> "CallColumns":
+        """The calls that the mask keeps, or those at these places."""
+        return CallColumns(
+            self.ids,
+            self.biller[chosen],
+            self.timestamp_ms[chosen],
+            self.latency_us[chosen],
+            self.outcome[chosen],
+            self.offset[chosen],
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,92 +93,110 @@ def decode_calls(records: Sequence[Record], *, future_ms: int) -> tuple[CallColu
     A record is taken or refused as a whole. `future_ms` is by how much an event may be ahead of the broker's time of
     its record: judged by the log, not by this machine's clock, so that a replay decides alike.
     """
-    decoded, offsets, received, rejected = _decode(records)
-    columns, refused = _columns(decoded, offsets, received, future_ms)
+    if not records:
+        return CallColumns(), []
+    plain, sent, others = _read_plain(records)
+    rejected: list[Rejected] = []
+    if others:
+        calls, offsets, received = _decode_one_by_one(others, rejected)
+        decoded, refused = _columns(calls, offsets)
+        plain = _joined(plain, decoded)
+        # Both are in the order of the log: so is what is merged, and several calls of a record stay as they were.
+        order = np.argsort(plain.offset, kind="stable")
+        plain, sent = plain.of(order), np.concatenate([sent, np.array(received, np.int64)])[order]
+    else:
+        refused = {}
+    _refuse_wrong_clocks(plain, sent, future_ms, refused)
     if refused:
         by_offset = {record.offset: record for record in records}
         rejected.extend(Rejected(by_offset[offset], reason) for offset, reason in refused.items())
-    return columns, rejected
+        plain = _without_strangers(plain.of(~np.isin(plain.offset, np.array(list(refused), np.int64))))
+    return plain, rejected
 
 
-def _decode(
-    records: Sequence[Record],
-) -> tuple[list[CallEvent], list[int], list[int], list[Rejected]]:
-    decode = events.decode_call
-    try:
-        # The path of nearly all batches: one call in each record, all of them well-formed.
-        calls = [decode(record.value) for record in records]  # type: ignore[arg-type]  # None is refused below
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError, TypeError):
-        return _decode_one_by_one(records)
-    return calls, [record.offset for record in records], [record.timestamp for record in records], []
+def _without_strangers(calls: CallColumns) -> CallColumns:
+    """Without the ids that nobody has any more: what was refused may have one that none can be."""
+    used, calls.biller = np.unique(calls.biller, return_inverse=True)
+    calls.ids = [calls.ids[number] for number in used.tolist()]
+    return calls
+
+
+def _read_plain(records: Sequence[Record]) -> tuple[CallColumns, Int64s, list[Record]]:
+    """The calls that machine code can read, when the broker was given each of them, and the other records."""
+    values = [record.value or b"" for record in records]
+    text = b"".join(values)
+    ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+    count = len(values)
+    timestamp, latency, outcome, biller, offset = np.empty((5, count), np.int64)
+    ids = np.empty((count, 2), np.int64)
+    known = read_calls(np.frombuffer(text, np.uint8), ends, timestamp, latency, outcome, biller, ids)
+    # Only letters of ids are among them, and those are ASCII.
+    names = [text[start:end].decode() for start, end in ids[:known].tolist()]
+    offset[:] = [record.offset for record in records]
+    sent = np.array([record.timestamp for record in records], np.int64)
+    columns = CallColumns(names, biller, timestamp, latency, outcome, offset)
+    is_left = outcome == UNREAD
+    if not is_left.any():
+        return columns, sent, []
+    return columns.of(~is_left), sent[~is_left], [records[at] for at in np.flatnonzero(is_left).tolist()]
 
 
 def _decode_one_by_one(
-    records: Sequence[Record],
-) -> tuple[list[CallEvent], list[int], list[int], list[Rejected]]:
+    records: Sequence[Record], rejected: list[Rejected]
+) -> tuple[list[CallEvent], list[int], list[int]]:
     calls: list[CallEvent] = []
     offsets: list[int] = []
     received: list[int] = []
-    rejected: list[Rejected] = []
     for record, found in _each(records, events.decode_calls, rejected):
         calls += found
         offsets += [record.offset] * len(found)
         received += [record.timestamp] * len(found)
-    return calls, offsets, received, rejected
+    return calls, offsets, received
 
 
-def _columns(
-    calls: list[CallEvent], offsets: list[int], received: list[int], future_ms: int
-) -> tuple[CallColumns, dict[int, str]]:
-    """Columns of the calls whose whole record is good, and the reason for each offset that is not."""
-    if not calls:
-        return CallColumns(), {}
-    refused: dict[int, str] = {}
-    offset = np.array(offsets, np.int64)
-    outcomes = events.OUTCOMES
-    try:
-        outcome = np.array([outcomes[call.outcome] for call in calls], np.int64)  # type: ignore[index]  # KeyError below
-        timestamp = np.array([call.timestamp for call in calls], np.int64)
-    except (KeyError, TypeError, ValueError, OverflowError):
-        outcome, timestamp = _slow_columns(calls, offsets, refused)
-    ids = [call.biller_id for call in calls]
-    bad_ids = {one for one in set(ids) if not is_valid_part(one)}
+def _joined(first: CallColumns, second: CallColumns) -> CallColumns:
+    return CallColumns(
+        first.ids + second.ids,
+        np.concatenate([first.biller, second.biller + len(first.ids)]),
+        np.concatenate([first.timestamp_ms, second.timestamp_ms]),
+        np.concatenate([first.latency_us, second.latency_us]),
+        np.concatenate([first.outcome, second.outcome]),
+        np.concatenate([first.offset, second.offset]),
+    )
+
+
+def _refuse_wrong_clocks(calls: CallColumns, sent: Int64s, future_ms: int, refused: dict[int, str]) -> None:
+    """Add the offsets of calls whose time nobody's clock can have shown, each with the reason."""
+    timestamp = calls.timestamp_ms
     too_old = (timestamp < events.OLDEST_MS) | (timestamp >= events.NEWEST_MS)
-    sent = np.array(received, np.int64)
     # A record of the oldest message format has no time (-1): then nothing can be said of its clock.
     ahead = (sent >= 0) & (timestamp > sent + future_ms)
     for at in np.flatnonzero(too_old | ahead).tolist():
         refused.setdefault(
-            offsets[at],
+            int(calls.offset[at]),
             f"timestamp: {timestamp[at]} is not in milliseconds since 1970, or before 2000, or after 2099"
             if too_old[at]
-            else f"timestamp: {(int(timestamp[at]) - received[at]) / SECOND_MS:.0f} s ahead of the time it was sent",
+            else f"timestamp: {int(timestamp[at] - sent[at]) / SECOND_MS:.0f} s ahead of the time it was sent",
         )
+
+
+def _columns(calls: list[CallEvent], offsets: list[int]) -> tuple[CallColumns, dict[int, str]]:
+    """Columns of decoded calls, and the reason for each offset whose outcome, time or id is none."""
+    refused: dict[int, str] = {}
+    outcome, timestamp = _outcomes_and_times(calls, offsets, refused)
+    ids = [call.biller_id for call in calls]
+    numbers = {one: number for number, one in enumerate(dict.fromkeys(ids))}
+    bad_ids = {one for one in numbers if not is_valid_part(one)}
     if bad_ids:
         for at, one in enumerate(ids):
             if one in bad_ids:
-                refused.setdefault(
-                    offsets[at],
-                    f"biller_id {one[:140]!r}: {PART_RULE}",
-                )
+                refused.setdefault(offsets[at], f"biller_id {one[:140]!r}: {PART_RULE}")
     latency = np.rint(np.array([call.latency_ms for call in calls]) * 1000.0).astype(np.int64)
-    if not refused:
-        return CallColumns(ids, timestamp, latency, outcome, offset), {}
-    kept = ~np.isin(offset, np.array(list(refused), np.int64))
-    return (
-        CallColumns(
-            [one for one, keep in zip(ids, kept, strict=True) if keep],
-            timestamp[kept],
-            latency[kept],
-            outcome[kept],
-            offset[kept],
-        ),
-        refused,
-    )
+    biller = np.array([numbers[one] for one in ids], np.int64)
+    return CallColumns(list(numbers), biller, timestamp, latency, outcome, np.array(offsets, np.int64)), refused
 
 
-def _slow_columns(calls: list[CallEvent], offsets: list[int], refused: dict[int, str]) -> tuple[Int64s, Int64s]:
-    """Outcome and time of calls that are sent with a status or with an RFC 3339 time."""
+def _outcomes_and_times(calls: list[CallEvent], offsets: list[int], refused: dict[int, str]) -> tuple[Int64s, Int64s]:
     outcome = np.zeros(len(calls), np.int64)
     timestamp = np.full(len(calls), events.OLDEST_MS, np.int64)
     for at, call in enumerate(calls):

@@ -17,6 +17,7 @@ from typing import Any
 
 import numpy as np
 import structlog
+from numpy.typing import NDArray
 
 from detection.errors import ConflictError
 from detection.events import NEWEST_MS
@@ -129,9 +130,9 @@ class Pipeline:
         buffer = self._buffer
         buffer.dead_letters += [of_rejected(topic, partition, one) for one in rejected]
         buffer.flushed.events[topic, "dead"] += len(rejected)
-        if columns.biller_ids:
+        if len(columns):
             buffer.parts.append((self._source_code(source), columns))
-            buffer.events += len(columns.biller_ids)
+            buffer.events += len(columns)
         buffer.flushed.handles.append(handle)
         return len(records) - len(rejected), len(rejected)
 
@@ -318,27 +319,26 @@ class Pipeline:
         )
 
     def _calls(self, buffer: Buffer) -> Calls:
-        codes = self._codes
         parts = buffer.parts
-        subject: list[int] = []
-        for _, columns in parts:
-            try:
-                subject += [codes[one] for one in columns.biller_ids]
-            except KeyError:
-                subject += [self._code(one) for one in columns.biller_ids]
         empty = np.empty(0, np.int64)
+        subjects = [self._subject_codes(columns.ids)[columns.biller] for _, columns in parts]
         return Calls(
             subjects=self._subjects,
             sources=self._sources,
-            subject=np.array(subject, np.int64),
-            source=np.concatenate(
-                [empty, *(np.full(len(columns.biller_ids), code, np.int64) for code, columns in parts)]
-            ),
+            subject=np.concatenate([empty, *subjects]),
+            source=np.concatenate([empty, *(np.full(len(columns), code, np.int64) for code, columns in parts)]),
             timestamp_ms=np.concatenate([empty, *(columns.timestamp_ms for _, columns in parts)]),
             latency_us=np.concatenate([empty, *(columns.latency_us for _, columns in parts)]),
             outcome=np.concatenate([empty, *(columns.outcome for _, columns in parts)]),
             offset=np.concatenate([empty, *(columns.offset for _, columns in parts)]),
         )
+
+    def _subject_codes(self, ids: Sequence[str]) -> NDArray[np.int64]:
+        codes = self._codes
+        try:
+            return np.array([codes[one] for one in ids], np.int64)
+        except KeyError:
+            return np.array([self._code(one) for one in ids], np.int64)
 
     def _code(self, biller_id: str) -> int:
         code = self._codes.get(biller_id)

@@ -9,20 +9,14 @@ import numpy as np
 
 from detection.bank import Bank
 from detection.catalogue import AVERAGE_RESPONSE_TIME, ERROR_RATE, gauge
-from detection.closing import close
 from detection.compiled import cache_folder
 from detection.forecaster import SeasonalForecaster
-from detection.hours import HOUR_MS
 from detection.kernel.histograms import count_bins, range_of_bins
-from detection.live import judge_minutes
-from detection.live_normals import live_normals
+from detection.machine_code import load_machine_code
 from detection.policy import Policy
 from detection.rows import Observation
 from detection.series_model import SeriesModel
-from detection.subject import Subject
-from detection.subject_state import SubjectState
 from detection.training import fold
-from detection.windows import CallWindow
 
 _HOURS = range(480_000, 480_060)
 
@@ -42,10 +36,7 @@ def main() -> None:
         model.learn(_HOURS.stop, 2.0, 100, policy)
     bank = Bank(metrics, policy)
     bank.learn_many(_HOURS.start, np.ones(len(metrics)), np.ones(len(metrics)))
-    state = SubjectState(Subject.biller("B1"), watermark_ms=(_HOURS.start + 3) * HOUR_MS)
-    state.windows = {hour: CallWindow(calls=1) for hour in _HOURS[:2]}
-    close([state], state.watermark_ms, policy)
-    judge_minutes(live_normals(state, {}, policy), state.minutes, 0, 1)
+    load_machine_code(policy)
     forecaster = SeasonalForecaster()
     forecaster.learn_one(1.0)
     forecaster.predict(ahead=1)

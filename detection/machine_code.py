@@ -1,0 +1,31 @@
+"""The ways into the compiled core that a stream takes, taken once: its machine code is then in memory.
+
+To read it from the disk, and what Numba needs for that, takes a second or two. Whoever waits for something else anyway,
+as a worker does for its partitions, does it then.
+"""
+
+import numpy as np
+
+from detection.closing import close
+from detection.hours import HOUR_MS
+from detection.kernel.call_text import read_calls
+from detection.live import judge_minutes
+from detection.live_normals import live_normals, live_normals_of_many
+from detection.policy import Policy
+from detection.subject import Subject
+from detection.subject_state import SubjectState
+from detection.windows import CallWindow
+
+_HOUR = 480_000
+
+
+def load_machine_code(policy: Policy) -> None:
+    """Read a call, close an hour and judge a minute of a biller that there is not."""
+    time, latency, outcome, biller = np.empty((4, 1), np.int64)
+    ends, ids = np.zeros(1, np.int64), np.empty((1, 2), np.int64)
+    read_calls(np.frombuffer(b"", np.uint8), ends, time, latency, outcome, biller, ids)
+    state = SubjectState(Subject.biller("nobody"), watermark_ms=(_HOUR + 3) * HOUR_MS)
+    state.windows = {hour: CallWindow(calls=1) for hour in (_HOUR, _HOUR + 1)}
+    close([state], state.watermark_ms, policy)
+    live_normals_of_many([(state, {})], policy)
+    judge_minutes(live_normals(state, {}, policy), state.minutes, 0, 1)
