@@ -9,6 +9,7 @@ import numpy as np
 from detection.closing import close
 from detection.hours import HOUR_MS
 from detection.kernel.call_text import read_calls
+from detection.kernel.log_records import BATCH_COLUMNS, RECORD_COLUMNS, index_records
 from detection.live import judge_minutes
 from detection.live_normals import live_normals, live_normals_of_many
 from detection.policy import Policy
@@ -20,10 +21,11 @@ _HOUR = 480_000
 
 
 def load_machine_code(policy: Policy) -> None:
-    """Read a call, close an hour and judge a minute of a biller that there is not."""
+    """Find no record, read no call, close an hour and judge a minute of a biller that there is not."""
     time, latency, outcome, biller = np.empty((4, 1), np.int64)
-    ends, ids = np.zeros(1, np.int64), np.empty((1, 2), np.int64)
-    read_calls(np.frombuffer(b"", np.uint8), ends, time, latency, outcome, biller, ids)
+    place, ids, nothing = np.zeros(1, np.int64), np.empty((1, 2), np.int64), np.frombuffer(b"", np.uint8)
+    read_calls(nothing, place, place, time, latency, outcome, biller, ids)
+    index_records(nothing, np.empty((0, BATCH_COLUMNS), np.int64), np.empty((RECORD_COLUMNS, 0), np.int64))
     state = SubjectState(Subject.biller("nobody"), watermark_ms=(_HOUR + 3) * HOUR_MS)
     state.windows = {hour: CallWindow(calls=1) for hour in (_HOUR, _HOUR + 1)}
     close([state], state.watermark_ms, policy)

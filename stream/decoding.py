@@ -15,7 +15,9 @@ from detection.errors import InvalidEventError
 from detection.events import CallEvent
 from detection.hours import SECOND_MS
 from detection.kernel.call_text import UNREAD, read_calls
+from detection.kernel.log_records import OFFSET, RECORD_COLUMNS, TIMESTAMP, VALUE, VALUE_END
 from detection.subject import PART_RULE, is_valid_part
+from stream.log_records import LogRecords
 
 Int64s = NDArray[np.int64]
 Decoded = TypeVar("Decoded")
@@ -123,22 +125,30 @@ def _without_strangers(calls: CallColumns) -> CallColumns:
 
 def _read_plain(records: Sequence[Record]) -> tuple[CallColumns, Int64s, list[Record]]:
     """The calls that machine code can read, when the broker was given each of them, and the other records."""
-    values = [record.value or b"" for record in records]
-    text = b"".join(values)
-    ends = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
-    count = len(values)
-    timestamp, latency, outcome, biller, offset = np.empty((5, count), np.int64)
-    ids = np.empty((count, 2), np.int64)
-    known = read_calls(np.frombuffer(text, np.uint8), ends, timestamp, latency, outcome, biller, ids)
+    some = records if isinstance(records, LogRecords) else _side_by_side(records)
+    starts, ends = some.values
+    timestamp, latency, outcome, biller = np.empty((4, len(some)), np.int64)
+    ids = np.empty((len(some), 2), np.int64)
+    known = read_calls(np.frombuffer(some.data, np.uint8), starts, ends, timestamp, latency, outcome, biller, ids)
     # Only letters of ids are among them, and those are ASCII.
-    names = [text[start:end].decode() for start, end in ids[:known].tolist()]
-    offset[:] = [record.offset for record in records]
-    sent = np.array([record.timestamp for record in records], np.int64)
-    columns = CallColumns(names, biller, timestamp, latency, outcome, offset)
+    names = [some.data[start:end].decode() for start, end in ids[:known].tolist()]
+    columns = CallColumns(names, biller, timestamp, latency, outcome, some.offsets)
     is_left = outcome == UNREAD
     if not is_left.any():
-        return columns, sent, []
-    return columns.of(~is_left), sent[~is_left], [records[at] for at in np.flatnonzero(is_left).tolist()]
+        return columns, some.timestamps, []
+    others = [records[at] for at in np.flatnonzero(is_left).tolist()]
+    return columns.of(~is_left), some.timestamps[~is_left], others
+
+
+def _side_by_side(records: Sequence[Record]) -> LogRecords:
+    """The values of records that came as objects, one behind the other, as `LogRecords` has them."""
+    values = [record.value or b"" for record in records]
+    columns = np.full((RECORD_COLUMNS, len(values)), -1, np.int64)
+    columns[OFFSET] = [record.offset for record in records]
+    columns[TIMESTAMP] = [record.timestamp for record in records]
+    columns[VALUE_END] = np.cumsum(np.fromiter(map(len, values), np.int64, len(values)))
+    columns[VALUE] = np.concatenate([[0], columns[VALUE_END, :-1]])
+    return LogRecords(b"".join(values), columns)
 
 
 def _decode_one_by_one(

@@ -14,16 +14,19 @@ Traps of faust-streaming 0.15 that this module works around:
 """
 
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import aiokafka
 import faust
-from aiokafka.consumer import fetcher
 from aiokafka.errors import IllegalStateError
 from faust.transport.drivers import aiokafka as driver
 from faust.types import TP, ConsumerMessage, Message
+
+from stream import fetching
+
+fetching.install()
 
 Offsets = Mapping[tuple[str, int], int]
 Committed = Mapping[tuple[str, int], int | None]
@@ -33,7 +36,7 @@ Committed = Mapping[tuple[str, int], int | None]
 class Fetched:
     """Records of one partition, oldest first; `placing` counts the decisions about positions up to their fetch."""
 
-    records: list[Any]
+    records: Sequence[Any]
     placing: int
     # When the poll brought them, by the wall clock.
     read_ns: int = 0
@@ -94,7 +97,7 @@ class BatchConsumer(driver.Consumer):
         self._is_placed = placing == self.placing
 
     async def getmany(self, timeout: float) -> AsyncIterator[tuple[TP, Message]]:  # noqa: ASYNC109  # Faust's signature
-        """One message for each partition of a poll; its value is the list of aiokafka records, oldest first."""
+        """One message for each partition of a poll; its value is the records, oldest first."""
         if self.flow_active and not self._is_placed:
             await self._find_place()
             if not self._is_placed:
@@ -133,14 +136,14 @@ class BatchConsumer(driver.Consumer):
         """Whether, since the fetch, no rebalance has begun or ended."""
         return bool(self.flow_active and self.app.consumer_generation_id == generation)
 
-    def _batch(self, tp: TP, fetched: list[Any], read_ns: int) -> Message:
+    def _batch(self, tp: TP, fetched: Sequence[Any], read_ns: int) -> Message:
         last = fetched[-1]
         return ConsumerMessage(
             tp.topic,
             tp.partition,
             last.offset,
             last.timestamp / 1000.0,
-            last.timestamp_type,
+            0,
             None,
             None,
             Fetched(fetched, self.placing, read_ns),  # type: ignore[arg-type]  # many records are the point
@@ -183,21 +186,6 @@ class _PromptThread(driver.AIOKafkaConsumerThread):
         consumer = super()._create_worker_consumer(transport)
         consumer._fetch_max_wait_ms = _EMPTY_FETCH_MS  # noqa: SLF001  # Faust has no setting for it
         return consumer
-
-
-class _ParsedRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aiokafka publishes no annotations
-    """Hands over the records as the compiled parser made them: offset, timestamp, key, value, headers.
-
-    aiokafka makes a second object of each, with the topic's name and eight more fields that nobody here looks at. That
-    is a fifth of all that a call costs.
-    """
-
-    def _consumer_record(self, tp: Any, record: Any) -> Any:  # noqa: ARG002  # aiokafka's signature
-        return record
-
-
-# The fetcher makes them itself, and lets nobody choose.
-fetcher.PartitionRecords = _ParsedRecords
 
 
 class BatchTransport(driver.Transport):

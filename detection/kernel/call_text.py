@@ -45,9 +45,16 @@ _PROBES = 32
 
 @compiled
 def read_calls(
-    text: Octets, ends: Whole, timestamp_ms: Whole, latency_us: Whole, outcome: Whole, biller: Whole, ids: Whole
+    text: Octets,
+    starts: Whole,
+    ends: Whole,
+    timestamp_ms: Whole,
+    latency_us: Whole,
+    outcome: Whole,
+    biller: Whole,
+    ids: Whole,
 ) -> int:
-    """Read N texts that lie one behind the other, each up to its place in `ends`, into columns of N numbers.
+    """Read N texts, each from its place in `starts` to that in `ends`, into columns of N numbers.
 
     `outcome` is UNREAD where a text is left to others, and nothing else then is in its row. `biller` numbers the ids;
     row k of `ids` (N, 2) says from where to where in the text the k-th one is. Returns how many there are. An id may
@@ -59,9 +66,8 @@ def read_calls(
         size *= 2
     table = np.full(size, -1, np.int64)
     known = 0
-    at = 0
     for i in range(len(ends)):
-        if _read_call(text, at, ends[i], found):
+        if _read_call(text, starts[i], ends[i], found):
             timestamp_ms[i], latency_us[i], outcome[i] = found[0], found[1], found[2]
             number = _number_of(text, found[3], found[4], table, ids, known)
             if number == known:
@@ -70,7 +76,6 @@ def read_calls(
             biller[i] = number
         else:
             outcome[i] = UNREAD
-        at = ends[i]
     return known
 
 

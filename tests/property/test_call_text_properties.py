@@ -31,7 +31,8 @@ def read(texts: Sequence[bytes]) -> list[Read | None]:
     ends = np.cumsum([len(one) for one in texts], dtype=np.int64)
     time, latency, outcome, biller = np.empty((4, len(texts)), np.int64)
     ids = np.empty((len(texts), 2), np.int64)
-    known = read_calls(np.frombuffer(text, np.uint8), ends, time, latency, outcome, biller, ids)
+    starts = np.concatenate([[0], ends[:-1]])
+    known = read_calls(np.frombuffer(text, np.uint8), starts, ends, time, latency, outcome, biller, ids)
     names = [text[start:end].decode() for start, end in ids[:known].tolist()]
     return [
         None if outcome[at] == UNREAD else (names[biller[at]], int(time[at]), int(latency[at]), int(outcome[at]))
@@ -184,6 +185,6 @@ def test_many_ids_have_each_its_own_number_and_only_one() -> None:
     ids = np.empty((len(texts), 2), np.int64)
     time, latency, outcome, biller = np.empty((4, len(texts)), np.int64)
     text, ends = np.frombuffer(b"".join(texts), np.uint8), np.cumsum([len(one) for one in texts], dtype=np.int64)
-    known = read_calls(text, ends, time, latency, outcome, biller, ids)
+    known = read_calls(text, np.concatenate([[0], ends[:-1]]), ends, time, latency, outcome, biller, ids)
     # An id may have a second number where many share a place, which at this load hardly any do.
     assert 7000 <= known < 7010

@@ -1,0 +1,176 @@
+"""The records of one partition as a fetch brought them: bytes and places, and an object only for what is asked for."""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import overload
+
+import numpy as np
+from aiokafka.record.util import calc_crc32c, decode_varint
+from numpy.typing import NDArray
+
+from detection.kernel.log_records import (
+    BATCH_COLUMNS,
+    HEADERS,
+    HEADERS_END,
+    KEY,
+    KEY_END,
+    OFFSET,
+    RECORD_COLUMNS,
+    TIMESTAMP,
+    VALUE,
+    VALUE_END,
+    index_records,
+)
+
+Int64s = NDArray[np.int64]
+
+# Base offset, length of all that follows on it, leader epoch, magic: in the same places in every format. Then, from v2
+# on: CRC, attributes, last offset delta, first and last time, producer's id, epoch and sequence, number of records.
+_ANY_HEAD = struct.Struct(">qiib")
+_HEAD = struct.Struct(">qiibIhiqqqhii")
+_LENGTH_ENDS = struct.calcsize(">qi")
+_CRC_ENDS = struct.calcsize(">qiibI")
+_MAGIC = 2
+# Of the attributes: a codec, a transaction, a control batch; and that the time is the broker's.
+_UNUSUAL = 0x07 | 0x10 | 0x20
+_LOG_APPEND_TIME = 0x08
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch of a log, from `start` up to `stop` in the bytes of a fetch; the offset behind it is `end_offset`.
+
+    Only of a plain one, which is of format v2, uncompressed, and of no transaction, is all of it known.
+    """
+
+    start: int
+    stop: int
+    is_plain: bool = False
+    crc: int = 0
+    base_offset: int = 0
+    end_offset: int = 0
+    base_ms: int = 0
+    count: int = 0
+    has_log_time: bool = False
+
+    def is_sound(self, data: bytes) -> bool:
+        """Whether its bytes are those that were sent: CRC-32C of all that follows on the checksum."""
+        return bool(calc_crc32c(memoryview(data)[self.start + _CRC_ENDS : self.stop]) == self.crc)
+
+    @property
+    def description(self) -> tuple[int, ...]:
+        """As the compiled reader has it (BATCH_COLUMNS)."""
+        records = self.start + _HEAD.size
+        return records, self.stop, self.base_offset, self.base_ms, self.count, int(self.has_log_time)
+
+
+def batch_at(data: bytes, at: int) -> Batch | None:
+    """The batch that begins there; None where there is none, or not all of it."""
+    if at + _ANY_HEAD.size > len(data):
+        return None
+    _, length, _, magic = _ANY_HEAD.unpack_from(data, at)
+    stop = at + _LENGTH_ENDS + length
+    if length < 0 or stop > len(data):
+        return None
+    if magic != _MAGIC or stop - at < _HEAD.size:
+        return Batch(at, stop)
+    offset, _, _, _, crc, attributes, delta, first_ms, last_ms, *_, count = _HEAD.unpack_from(data, at)
+    if attributes & _UNUSUAL or not 0 <= count < stop - at:
+        return Batch(at, stop)
+    has_log_time = bool(attributes & _LOG_APPEND_TIME)
+    base_ms = last_ms if has_log_time else first_ms
+    return Batch(at, stop, True, crc, offset, offset + delta + 1, base_ms, count, has_log_time)  # noqa: FBT003
+
+
+class LogRecord:
+    """One of them, read when it is asked for; `timestamp` is in ms since the epoch, or -1."""
+
+    __slots__ = ("_data", "_places", "offset", "timestamp")
+
+    def __init__(self, data: bytes, places: Sequence[int]) -> None:
+        self._data = data
+        self._places = places
+        self.offset = places[OFFSET]
+        self.timestamp = places[TIMESTAMP]
+
+    @property
+    def key(self) -> bytes | None:
+        places = self._places
+        return None if places[KEY] < 0 else self._data[places[KEY] : places[KEY_END]]
+
+    @property
+    def value(self) -> bytes | None:
+        places = self._places
+        return None if places[VALUE] < 0 else self._data[places[VALUE] : places[VALUE_END]]
+
+    @property
+    def headers(self) -> list[tuple[str, bytes | None]]:
+        """Names and values, up to the first that is damaged."""
+        data, at, end = self._data, self._places[HEADERS], self._places[HEADERS_END]
+        count, at = decode_varint(data, at)
+        found: list[tuple[str, bytes | None]] = []
+        while len(found) < count and at < end:
+            size, at = decode_varint(data, at)
+            name, at = data[at : at + max(size, 0)], at + max(size, 0)
+            if at >= end:
+                break
+            size, at = decode_varint(data, at)
+            value, at = (data[at : at + size], at + size) if size >= 0 else (None, at)
+            if at > end:
+                break
+            found.append((name.decode(errors="replace"), value))
+        return found
+
+
+class LogRecords(Sequence[LogRecord]):
+    """Records in the order of the log, over the bytes they came in."""
+
+    __slots__ = ("_columns", "data")
+
+    def __init__(self, data: bytes, columns: Int64s) -> None:
+        self.data = data
+        self._columns = columns
+
+    @classmethod
+    def of_batches(cls, data: bytes, batches: Sequence[Batch]) -> "LogRecords":
+        """Those of plain batches; ValueError for a damaged one."""
+        described = np.array([batch.description for batch in batches], np.int64).reshape(-1, BATCH_COLUMNS)
+        columns = np.empty((RECORD_COLUMNS, int(described[:, 4].sum())), np.int64)
+        damaged = index_records(np.frombuffer(data, np.uint8), described, columns)
+        if damaged >= 0:
+            raise ValueError(f"the batch from offset {described[damaged, 2]} on is damaged")
+        return cls(data, columns)
+
+    @property
+    def offsets(self) -> Int64s:
+        offsets: Int64s = self._columns[OFFSET]
+        return offsets
+
+    @property
+    def timestamps(self) -> Int64s:
+        """When the broker was given each of them, in ms since the epoch, or -1."""
+        timestamps: Int64s = self._columns[TIMESTAMP]
+        return timestamps
+
+    @property
+    def values(self) -> tuple[Int64s, Int64s]:
+        """From where to where in `data` each value is; an empty place where there is none."""
+        start, end = self._columns[VALUE], self._columns[VALUE_END]
+        return np.where(start < 0, end, start), np.ascontiguousarray(end)
+
+    def __len__(self) -> int:
+        return int(self._columns.shape[1])
+
+    @overload
+    def __getitem__(self, at: int) -> LogRecord: ...
+    @overload
+    def __getitem__(self, at: slice) -> "LogRecords": ...
+    def __getitem__(self, at: int | slice) -> "LogRecord | LogRecords":
+        if isinstance(at, slice):
+            return LogRecords(self.data, self._columns[:, at])
+        return LogRecord(self.data, self._columns[:, at].tolist())
+
+    def __iter__(self) -> Iterator[LogRecord]:
+        for places in self._columns.T.tolist():
+            yield LogRecord(self.data, places)
