@@ -21,7 +21,7 @@ _OURS = ("api", "detection", "state", "stream")
 _COMPILED = ("compiled", *(f"kernel.{path.stem}" for path in (FOLDER.parents[1] / "detection" / "kernel").glob("*.py")))
 # No input may make so much of anything at once.
 _LARGEST_MB = 2048
-# Atheris 3.0 never gives back what a comparison of arrays has come to: some kilobytes an input, gigabytes in a long run.
+# Atheris 3.0 never gives back what a comparison of arrays has come to: kilobytes an input, gigabytes in a long run.
 _LARGEST_WITH_LEAKS_MB = 8192
 # A corpus that is kept is read by everybody's tests: the shortest inputs, and no more bytes than this together.
 _MOST_KEPT = 80_000
