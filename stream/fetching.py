@@ -1,8 +1,8 @@
 """aiokafka's fetcher, without an object for each record.
 
 Of each record aiokafka makes two objects, with a dozen fields that nobody here looks at: half of all that a call cost.
-What is installed here takes plain batches as the bytes that they are (`stream.log_records`). All others, compressed, of
-transactions or of older formats, it leaves to aiokafka, batch by batch: whoever reads has the same records either way.
+What is installed here takes batches as the bytes that they are (`stream.log_records`). Those of transactions and of
+older formats it leaves to aiokafka, batch by batch: whoever reads has the same records either way.
 """
 
 import sys
@@ -49,7 +49,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
         super().__init__(tp, records, *others)
         self._data = records.data
         self._at = 0
-        # What was found and is not taken yet: plain records and the offset behind them, or a batch of another kind.
+        # What was found and is not taken yet: records and the offset behind them, or a batch that is aiokafka's.
         self._found: tuple[LogRecords, int] | None = None
         self._unusual: Iterator[Any] | None = None
 
@@ -90,10 +90,10 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
 
     def _find(self) -> bool:
         """Find the records of the next batches; False where there are no more batches."""
-        plain: list[Batch] = []
+        batches: list[Batch] = []
         while (batch := batch_at(self._data, self._at)) is not None:
-            if not batch.is_plain:
-                if not plain:
+            if not batch.is_known:
+                if not batches:
                     # In aiokafka's own way, this batch alone.
                     self._records = MemoryRecords(self._data[self._at : batch.stop])
                     self._unusual = self._unpack_records()
@@ -101,28 +101,38 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
                     return True
                 break
             if self._check_crcs and not batch.is_sound(self._data):
-                if not plain:
+                if not batches:
                     raise CorruptRecordException(f"Invalid CRC - {self._tp}")
                 break
-            plain.append(batch)
+            if batch.is_compressed and batches:
+                break
+            batches.append(batch)
             self._at = batch.stop
+            if batch.is_compressed:
+                break
         else:
             # What is left was cut off by the size of the fetch.
             self._at = len(self._data)
-        if not plain:
+        if not batches:
             return False
         try:
-            found = LogRecords.of_batches(self._data, plain)
+            found = self._read(batches)
         except ValueError as error:
             raise CorruptRecordException(f"{self._tp}: {error}") from error
         # A batch may begin before what was asked for.
         found = found[int(np.searchsorted(found.offsets, self.next_fetch_offset)) :]
-        end = max(plain[-1].end_offset, self.next_fetch_offset)
+        end = max(batches[-1].end_offset, self.next_fetch_offset)
         if found:
             self._found = found, end
         else:
             self.next_fetch_offset = end
         return True
+
+    def _read(self, batches: Sequence[Batch]) -> LogRecords:
+        """The records of several uncompressed batches, or of a compressed one."""
+        if batches[0].is_compressed:
+            return LogRecords.of_compressed(self._data, batches[0])
+        return LogRecords.of_batches(self._data, batches)
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]  # as above

@@ -1,11 +1,12 @@
 """The records of one partition as a fetch brought them: bytes and places, and an object only for what is asked for."""
 
 import struct
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import overload
 
 import numpy as np
+from aiokafka.codec import gzip_decode, lz4_decode, snappy_decode, zstd_decode
 from aiokafka.record.util import calc_crc32c, decode_varint
 from numpy.typing import NDArray
 
@@ -32,21 +33,26 @@ _HEAD = struct.Struct(">qiibIhiqqqhii")
 _LENGTH_ENDS = struct.calcsize(">qi")
 _CRC_ENDS = struct.calcsize(">qiibI")
 _MAGIC = 2
-# Of the attributes: a codec, a transaction, a control batch; and that the time is the broker's.
-_UNUSUAL = 0x07 | 0x10 | 0x20
+# Of the attributes: the codec; a transaction or a control batch; and that the time is the broker's.
+_CODEC = 0x07
+_UNUSUAL = 0x10 | 0x20
 _LOG_APPEND_TIME = 0x08
+
+_UNCOMPRESSED = 0
+_DECODERS: dict[int, Callable[[bytes], bytes]] = {1: gzip_decode, 2: snappy_decode, 3: lz4_decode, 4: zstd_decode}
 
 
 @dataclass(frozen=True, slots=True)
 class Batch:
     """A batch of a log, from `start` up to `stop` in the bytes of a fetch; the offset behind it is `end_offset`.
 
-    Only of a plain one, which is of format v2, uncompressed, and of no transaction, is all of it known.
+    Only of one that `is_known`, which is of format v2 and of no transaction, is all of it told.
     """
 
     start: int
     stop: int
-    is_plain: bool = False
+    is_known: bool = False
+    codec: int = _UNCOMPRESSED
     crc: int = 0
     base_offset: int = 0
     end_offset: int = 0
@@ -59,10 +65,16 @@ class Batch:
         return bool(calc_crc32c(memoryview(data)[self.start + _CRC_ENDS : self.stop]) == self.crc)
 
     @property
-    def description(self) -> tuple[int, ...]:
-        """As the compiled reader has it (BATCH_COLUMNS)."""
-        records = self.start + _HEAD.size
-        return records, self.stop, self.base_offset, self.base_ms, self.count, int(self.has_log_time)
+    def is_compressed(self) -> bool:
+        return self.codec != _UNCOMPRESSED
+
+    def opened(self, data: bytes) -> bytes:
+        """Its records, decompressed; raises what its codec does."""
+        return bytes(_DECODERS[self.codec](data[self.start + _HEAD.size : self.stop]))
+
+    def description(self, records: int, stop: int) -> tuple[int, ...]:
+        """As the compiled reader has it (BATCH_COLUMNS), with its records from there to there."""
+        return records, stop, self.base_offset, self.base_ms, self.count, int(self.has_log_time)
 
 
 def batch_at(data: bytes, at: int) -> Batch | None:
@@ -76,11 +88,12 @@ def batch_at(data: bytes, at: int) -> Batch | None:
     if magic != _MAGIC or stop - at < _HEAD.size:
         return Batch(at, stop)
     offset, _, _, _, crc, attributes, delta, first_ms, last_ms, *_, count = _HEAD.unpack_from(data, at)
-    if attributes & _UNUSUAL or not 0 <= count < stop - at:
+    codec = attributes & _CODEC
+    if attributes & _UNUSUAL or count < 0 or (codec and codec not in _DECODERS):
         return Batch(at, stop)
     has_log_time = bool(attributes & _LOG_APPEND_TIME)
     base_ms = last_ms if has_log_time else first_ms
-    return Batch(at, stop, True, crc, offset, offset + delta + 1, base_ms, count, has_log_time)  # noqa: FBT003
+    return Batch(at, stop, True, codec, crc, offset, offset + delta + 1, base_ms, count, has_log_time)  # noqa: FBT003
 
 
 class LogRecord:
@@ -134,12 +147,25 @@ class LogRecords(Sequence[LogRecord]):
 
     @classmethod
     def of_batches(cls, data: bytes, batches: Sequence[Batch]) -> "LogRecords":
-        """Those of plain batches; ValueError for a damaged one."""
-        described = np.array([batch.description for batch in batches], np.int64).reshape(-1, BATCH_COLUMNS)
-        columns = np.empty((RECORD_COLUMNS, int(described[:, 4].sum())), np.int64)
-        damaged = index_records(np.frombuffer(data, np.uint8), described, columns)
+        """Those of uncompressed batches; ValueError for a damaged one."""
+        return cls._indexed(data, [batch.description(batch.start + _HEAD.size, batch.stop) for batch in batches])
+
+    @classmethod
+    def of_compressed(cls, data: bytes, batch: Batch) -> "LogRecords":
+        """Those of a compressed one; ValueError for a damaged one, and what its codec raises."""
+        opened = batch.opened(data)
+        return cls._indexed(opened, [batch.description(0, len(opened))])
+
+    @classmethod
+    def _indexed(cls, data: bytes, described: Sequence[tuple[int, ...]]) -> "LogRecords":
+        rows = np.array(described, np.int64).reshape(-1, BATCH_COLUMNS)
+        count = int(rows[:, 4].sum())
+        if count > len(data):
+            raise ValueError(f"{count} records are said to be in {len(data)} bytes")
+        columns = np.empty((RECORD_COLUMNS, count), np.int64)
+        damaged = index_records(np.frombuffer(data, np.uint8), rows, columns)
         if damaged >= 0:
-            raise ValueError(f"the batch from offset {described[damaged, 2]} on is damaged")
+            raise ValueError(f"the batch from offset {rows[damaged, 2]} on is damaged")
         return cls(data, columns)
 
     @property

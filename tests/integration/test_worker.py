@@ -70,6 +70,30 @@ async def as_stored(states: dict[str, SubjectState], newest_ms: int, settings: S
     }
 
 
+async def test_calls_are_read_however_their_producer_compresses_them(
+    environment: dict[str, str], settings: Settings, redis: Redis, tmp_path: Path
+) -> None:
+    codecs = (None, "gzip", "snappy", "lz4", "zstd")
+    call = b'{"biller_id":"%b","timestamp":1767225600000,"latency_ms":12.5,"outcome":"ok"}'
+    for codec in codecs:
+        name = f"by-{codec or 'none'}".encode()
+        async with AIOKafkaProducer(bootstrap_servers=settings.kafka_brokers, compression_type=codec) as producer:
+            for _ in range(700):
+                await producer.send("calls", key=name, value=call % name)
+            await producer.flush()
+    with WorkerProcess(environment, tmp_path / "worker.log") as worker:
+
+        async def missing() -> str:
+            assert worker.status is None, worker.log()
+            accepted = {
+                name: fields.get("accepted") for name, fields in (await hashes(redis)).items() if name[-1] == "}"
+            }
+            wanted = {f"tidemark:1:{{biller:by-{codec or 'none'}}}": "700" for codec in codecs}
+            return "" if accepted == wanted else f"{accepted}"
+
+        await eventually(missing, within_seconds=60)
+
+
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_every_recorded_call_replayed_gives_the_state_of_the_offline_fold(

@@ -27,7 +27,7 @@ Row = tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]
 # What the fetcher had before anything was installed in it.
 STOCK_RECORDS: Any = fetching.PartitionRecords.__mro__[1]
 
-NONE, GZIP = 0, 1
+NONE, GZIP, SNAPPY, LZ4, ZSTD = range(5)
 
 
 @dataclass
@@ -114,7 +114,7 @@ def logs(draw: st.DrawFn, *, magics: Sequence[int] = (2, 2, 2, 1, 0)) -> Log:
         log.append(
             some,
             magic=magic,
-            codec=draw(st.sampled_from([NONE, NONE, NONE, GZIP])),
+            codec=draw(st.sampled_from([NONE, NONE, NONE, GZIP, SNAPPY, LZ4, ZSTD] if magic == 2 else [NONE, GZIP])),
             is_transactional=magic == 2 and draw(st.integers(0, 5)) == 0,
             gap=draw(st.sampled_from([0, 0, 0, 3])) if magic == 2 else 0,
         )
@@ -155,6 +155,25 @@ def test_a_damaged_log_gives_what_is_before_the_damage_and_then_says_so(log: Log
     expected, _ = stock(log.data[:at], log.batches[0][1])
     assert read == expected
     assert found.next_fetch_offset == begin
+
+
+@pytest.mark.parametrize("codec", [NONE, GZIP, SNAPPY, LZ4, ZSTD])
+def test_every_codec_is_read_without_an_object_for_each_record(codec: int) -> None:
+    log = Log(end=7)
+    log.append([(b"%d" % number, b"v" * 40, []) for number in range(2000)], codec=codec)
+    found = fetching.PartitionRecords(TP, fetching.Fetched(log.data), None, 7, None, None, True, 0).take(5000)
+    assert isinstance(found, LogRecords)
+    assert rows(found) == stock(log.data, 7)[0]
+
+
+def test_a_number_of_records_that_cannot_be_is_said() -> None:
+    log = Log()
+    log.append([(None, b"v", [])])
+    false = bytearray(log.data)
+    struct.pack_into(">i", false, 57, 2**31 - 1)
+    struct.pack_into(">I", false, 17, calc_crc32c(bytes(false[21:])))
+    with pytest.raises(CorruptRecordException, match="2147483647 records are said to be in"):
+        fetching.PartitionRecords(TP, fetching.Fetched(bytes(false)), None, 0, None, None, True, 0).take(1)
 
 
 def test_what_the_broker_stamped_has_the_brokers_time() -> None:
