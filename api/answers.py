@@ -17,7 +17,8 @@ from detection.series_model import SeriesModel
 from detection.subject import Subject
 from detection.subject_state import KEPT_MINUTES
 from detection.windows import Value
-from state.series_codec import encode_series, readable
+from state.readable_series import readable
+from state.series_codec import encode_series
 from state.survey import Lately
 
 Fields = Mapping[str, str]

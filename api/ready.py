@@ -21,7 +21,8 @@ from detection.errors import UnreadableStateError
 from detection.hours import HOUR_MS, iso, parse_ms
 from state.as_stored import AsStored, Held
 from state.keys import series_key
-from state.series_codec import STORED_FIELDS, answer_fields
+from state.readable_series import answer_fields
+from state.series_fields import STORED_FIELDS
 from state.survey import Lately
 from state.survey_codec import read_lately
 

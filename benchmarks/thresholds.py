@@ -26,7 +26,7 @@ from benchmarks.context import ROOT, Context
 from benchmarks.result import Result, Target
 from local.ports import free_port
 from local.stack import PARTITIONS, Stack
-from state.series_codec import STORED_FIELDS
+from state.series_fields import STORED_FIELDS
 
 BILLERS = 100_000
 SERIES = BILLERS * SERIES_OF_BILLER

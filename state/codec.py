@@ -32,15 +32,8 @@ from state.alert_codec import dump_alerts, dump_live, load_alerts, load_live
 from state.exclusion_codec import dump_exclusions, load_exclusions
 from state.keys import SCHEMA, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import outbox_entries
-from state.series_codec import (
-    OBSOLETE,
-    about_fields,
-    about_of,
-    decode_series,
-    encode_closings,
-    encode_series,
-    require_schema,
-)
+from state.series_codec import about_fields, about_of, decode_series, encode_closings, encode_series, require_schema
+from state.series_fields import OBSOLETE
 from state.store import Head
 from state.window_codec import (
     StoredMinutes,

@@ -24,8 +24,9 @@ from state.codec import (
 from state.cohort_codec import DUE, REFRESHED, decode_cohorts, encode_cohorts, is_due
 from state.keys import CLOCK, COHORTS, LOG, PROGRESS, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
+from state.readable_series import answer_fields, held
 from state.redis_progress import decode_lives, decode_progress, encode_progress, fields_of_topic
-from state.series_codec import ANSWER_FIELDS, answer_fields, held
+from state.series_fields import ANSWER_FIELDS
 from state.store import Announcements, Head, LearnedHour, LogLife, Reached, is_owned
 from state.survey import Lately, Survey, Tally
 from state.survey_codec import read_lately, survey_commands, survey_of, tally_commands, tally_of

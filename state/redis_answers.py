@@ -7,9 +7,10 @@ from typing import Any, Final, cast
 from detection.subject import Subject
 from state.as_stored import AsStored
 from state.keys import series_key, series_keys, subject_key
+from state.readable_series import answer_fields, held, is_older
 from state.redis_glances import Glances
 from state.redis_pipeline import READ_ANSWERS, Command, Scripts, in_parts
-from state.series_codec import ANSWER_FIELDS, SERIES_SCHEMA, STORED_FIELDS, answer_fields, held, is_older
+from state.series_fields import ANSWER_FIELDS, SERIES_SCHEMA, STORED_FIELDS
 from state.survey import Lately
 from state.survey_codec import read_lately
 

@@ -8,10 +8,9 @@ fields are a function of the state alone: no time of writing, no counter. Number
 What the series has learned is in the subject's hash of models, as the record that `SeriesModel.to_bytes` gives, and
 empty where there is none.
 
-Readers know one flat set of names, whatever the version (`answer_fields`). Version 2, which is still read, had a field
-for each part of the last verdict, for the window's end and for the version of the answer. Version 1 had them too, and
-what was learned in its own field `model`, as JSON. A series becomes one of version 3 when it is next written, and a
-program that reads older ones alone then refuses it.
+Readers know one flat set of names, whatever the version (`state.readable_series`). Of the older ones, which are still
+read, version 1 has what was learned in its own field `model`, as JSON. A series becomes one of version 3 when it is
+next written, and a program that reads older ones alone then refuses it.
 """
 
 import math
@@ -33,77 +32,12 @@ from detection.policy import Policy
 from detection.series_model import SeriesModel
 from detection.subject import Subject
 from state import packing
-from state.as_stored import Held
 from state.keys import models_key, series_key
+from state.series_fields import ABOUT, DYNAMIC, READABLE_SERIES, SERIES_SCHEMA
 from state.window_codec import hour_of, hour_text
 
-_ABOUT: Final = (b"schema", b"subject", b"metric", b"unit", b"operator", b"coverage", b"claimed_exceedance")
-_DYNAMIC: Final = (
-    b"status",
-    b"estimate",
-    b"lower",
-    b"upper",
-    b"threshold",
-    b"expected_calls",
-    b"window_start",
-    b"valid_until",
-    b"n_learned",
-    b"min_calls",
-    b"judged",
-    b"measured_exceedance",
-    b"explanation",
-    b"last",
-)
-_STORED: Final = (*_ABOUT, *_DYNAMIC)
-
-# What older versions have in place of `last`, as far as it cannot be derived.
-_OLDER_VERDICT: Final = (
-    b"last_verdict",
-    b"last_window",
-    b"last_count",
-    b"last_value",
-    b"last_estimate",
-    b"last_threshold",
-    b"last_score",
-    b"last_is_credible",
-    b"last_is_alert",
-)
-
-# What `answer_fields` needs of the hash of a series: of this version, and whatever its version.
-STORED_FIELDS: Final = tuple(name.decode() for name in _STORED)
-ANSWER_FIELDS: Final = (*STORED_FIELDS, *(name.decode() for name in _OLDER_VERDICT))
-
-# What `survey_fields` needs, which is where a series stands.
-_STANDING: Final = (
-    "schema",
-    "subject",
-    "metric",
-    "unit",
-    "operator",
-    "coverage",
-    "status",
-    "estimate",
-    "lower",
-    "upper",
-    "threshold",
-    "expected_calls",
-    "window_start",
-    "valid_until",
-    "n_learned",
-    "min_calls",
-)
-SURVEY_FIELDS: Final = (*_STANDING, "last", *(name.decode() for name in _OLDER_VERDICT))
-
-# What the hashes of older versions have and that of this one has not.
-OBSOLETE: Final = (b"model", b"window_end", *_OLDER_VERDICT, b"version")
-
-_VERDICT: Final = tuple(name.decode() for name in _OLDER_VERDICT)
-
-SERIES_SCHEMA: Final = 3
-READABLE_SERIES: Final = (1, 2, SERIES_SCHEMA)
-
 _SCHEMA: Final = b"%d" % SERIES_SCHEMA
-_NO_FORECAST: Final = (b"",) * (len(_DYNAMIC) - 1)
+_NO_FORECAST: Final = (b"",) * (len(DYNAMIC) - 1)
 _STATUS: Final[dict[Status, bytes]] = {
     "prior": b"prior",
     "learning": b"learning",
@@ -112,10 +46,7 @@ _STATUS: Final[dict[Status, bytes]] = {
 }
 _KNOWN_STATUS: Final = {text: status for status, text in _STATUS.items()}
 _BOOLEAN: Final = (b"false", b"true")
-_TRUE: Final = {False: "false", True: "true"}
 _QUOTED: Final = b'"%a"'
-_NOTHING_TOLD: Final = ("",) * len(_OLDER_VERDICT)
-_LONGEST_NAME: Final = 300
 _MOST: Final = 2**63 - 1
 _EXCEEDED: Final = (b"normal", b"exceeded")
 _WARMING_UP: Final = b'{"verdict":"warming-up","window":"%b","count":%b,"value":%b}'
@@ -140,7 +71,7 @@ def encode_series(
     """
     values = (*(_NO_FORECAST if forecast is None else _forecast_values(forecast, policy)), _last(verdict))
     flat = about_fields(subject, metric, policy)
-    for pair in zip(_DYNAMIC, values, strict=True):
+    for pair in zip(DYNAMIC, values, strict=True):
         flat += pair
     if verdict is None and not is_whole:
         del flat[-2:]
@@ -201,7 +132,7 @@ def encode_closings(closings: Closings) -> list[list[bytes]]:
         _lasts(closings),
     ]
     by_turns: list[Iterable[bytes]] = []
-    for name, column in zip(_DYNAMIC, columns, strict=True):
+    for name, column in zip(DYNAMIC, columns, strict=True):
         by_turns += (repeat(name), column)
     flats = list(map(list, zip(*by_turns)))  # noqa: B905 (the names never end)
     for flat, is_judged in zip(flats, closings.is_judged, strict=True):
@@ -283,129 +214,6 @@ def require_schema(key: str, fields: Mapping[bytes, bytes], readable: Sequence[i
     raise UnreadableStateError(f"{key}: schema version {text}, this program reads {known}")
 
 
-def is_older(values: Sequence[bytes | None]) -> bool:
-    """Whether the values of STORED_FIELDS are of an older version, so that those of all ANSWER_FIELDS are needed."""
-    return values[0] is not None and values[0] != _SCHEMA
-
-
-def held(values: Sequence[bytes | None]) -> Held:
-    """The values of ANSWER_FIELDS, or of this version those of STORED_FIELDS, in one text where that is possible."""
-    own = values[: len(_STORED)]
-    try:
-        joined = b"\n".join(own)  # type: ignore[arg-type]  # a missing one is a TypeError
-    except TypeError:
-        return values
-    return joined if own[0] == _SCHEMA and joined.count(b"\n") == len(own) - 1 else values
-
-
-def answer_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:
-    """The readable fields by name, of the values of ANSWER_FIELDS; None where there is no such series.
-
-    Of this version those of STORED_FIELDS will do (`is_older`).
-
-    The same names for every version: the window's end, the parts of the last verdict, and `version`, a short hash of
-    all the others, which is the same where they are. Raises UnreadableStateError that names the series.
-    """
-    if values[0] is None:
-        return None
-    try:
-        return _readable(values)
-    except ValueError as error:
-        raise _damaged(values, error) from error
-
-
-def survey_fields(values: Sequence[bytes | None]) -> dict[str, str] | None:
-    """Those of the readable fields that say where a series stands, of the values of SURVEY_FIELDS.
-
-    As `answer_fields` has them; None where there is no such series. Raises UnreadableStateError that names the series.
-    """
-    if values[0] is None:
-        return None
-    try:
-        return _standing(values)
-    except ValueError as error:
-        raise _damaged(values, error) from error
-
-
-def _damaged(values: Sequence[bytes | None], error: Exception) -> UnreadableStateError:
-    subject, metric = ((value or b"").decode(errors="replace")[:_LONGEST_NAME] for value in values[1:3])
-    return UnreadableStateError(f"series {metric} of {subject}: damaged: {error!r}")
-
-
-def _standing(values: Sequence[bytes | None]) -> dict[str, str]:
-    found = [value or b"" for value in values[: len(_STANDING)]]
-    texts = b"\n".join(found).decode().split("\n")
-    if len(texts) != len(_STANDING):  # somebody has written a line feed into one
-        texts = [value.decode() for value in found]
-    fields = dict(zip(_STANDING, texts, strict=True))
-    last, *older = values[len(_STANDING) :]
-    verdict: Sequence[str]
-    if values[0] != _SCHEMA:
-        verdict = [(value or b"").decode() for value in older]
-    else:
-        verdict = _told(fields["subject"], fields["metric"], last.decode()) if last else _NOTHING_TOLD
-    fields |= zip(_VERDICT, verdict, strict=True)
-    return fields
-
-
-def readable(flat: Sequence[bytes]) -> dict[str, str]:
-    """The same of what `encode_series` gave."""
-    return _readable(flat[1::2])
-
-
-def _readable(values: Sequence[bytes | None]) -> dict[str, str]:
-    found = [value or b"" for value in values[: len(_STORED)]]
-    joined = b"\n".join(found)
-    texts = joined.decode().split("\n")
-    if len(texts) != len(_STORED):  # somebody has written a line feed into one
-        texts = [value.decode() for value in found]
-    (
-        schema, subject, metric, unit, operator, coverage, claimed_exceedance,
-        status, estimate, lower, upper, threshold, expected_calls, window_start, valid_until,
-        n_learned, min_calls, judged, measured_exceedance, explanation, last,
-    ) = texts  # fmt: skip
-    digest = blake2b(joined, digest_size=6)
-    if values[0] == _SCHEMA:
-        verdict = _told(subject, metric, last) if last else _NOTHING_TOLD
-    else:
-        older = [value or b"" for value in values[len(_STORED) :]]
-        digest.update(b"\n".join(older))
-        verdict = tuple(value.decode() for value in older)
-    return {
-        "schema": schema,
-        "subject": subject,
-        "metric": metric,
-        "unit": unit,
-        "status": status,
-        "estimate": estimate,
-        "lower": lower,
-        "upper": upper,
-        "threshold": threshold,
-        "coverage": coverage,
-        "claimed_exceedance": claimed_exceedance,
-        "expected_calls": expected_calls,
-        "operator": operator,
-        "window_start": window_start,
-        "window_end": _next_hour(window_start) if window_start else "",
-        "valid_until": valid_until,
-        "n_learned": n_learned,
-        "min_calls": min_calls,
-        "judged": judged,
-        "measured_exceedance": measured_exceedance,
-        "explanation": explanation,
-        "last_verdict": verdict[0],
-        "last_window": verdict[1],
-        "last_count": verdict[2],
-        "last_value": verdict[3],
-        "last_estimate": verdict[4],
-        "last_threshold": verdict[5],
-        "last_score": verdict[6],
-        "last_is_credible": verdict[7],
-        "last_is_alert": verdict[8],
-        "version": digest.hexdigest(),
-    }
-
-
 def numbers(*values: float) -> list[bytes]:
     """The shortest texts that are read back as the same floats."""
     # Through an array, because an int among them would be read back as a float, which is written differently.
@@ -438,7 +246,7 @@ def _about_fields(slug: str, unit: str, direction: str, coverage: float) -> tupl
         b">" if direction == "above" else b"<",
         *numbers(coverage, round(1.0 - coverage, 12)),
     )
-    return tuple(each for pair in zip(_ABOUT, values, strict=True) for each in pair)
+    return tuple(each for pair in zip(ABOUT, values, strict=True) for each in pair)
 
 
 @lru_cache(maxsize=4_096)
@@ -476,11 +284,6 @@ def _hour(hour: int) -> bytes:
     return hour_text(hour).encode()
 
 
-@lru_cache(maxsize=4_096)
-def _next_hour(text: str) -> str:
-    return hour_text(hour_of(text) + 1)
-
-
 def _lasts(closings: Closings) -> list[bytes]:
     """The last verdicts as JSON; of no meaning where nothing was judged."""
     verdicts = closings.verdicts
@@ -514,26 +317,6 @@ def _lasts(closings: Closings) -> list[bytes]:
             strict=True,
         )
     ]
-
-
-def _told(subject: str, metric: str, last: str) -> Sequence[str]:
-    """The parts of the last verdict, as older versions spell them; UnreadableStateError that names the key."""
-    try:
-        told = orjson.loads(last)
-        count = str(told["count"])
-        if told["verdict"] == "warming-up":
-            (value,) = _texts(told["value"])
-            return ("warming-up", str(told["window"]), count, value, "", "", "", "", "")
-        numbers = _texts(told["value"], told["estimate"], told["threshold"], told["score"])
-        booleans = _TRUE[told["is_credible"]], _TRUE[told["is_alert"]]
-        return (str(told["verdict"]), str(told["window"]), count, *numbers, *booleans)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UnreadableStateError(f"series {metric} of {subject}: last: damaged: {error!r}") from error
-
-
-def _texts(*values: float | str) -> list[str]:
-    """Numbers of JSON as they stood there, an infinity without its quotes."""
-    return orjson.dumps(values)[1:-1].replace(b'"', b"").decode().split(",")
 
 
 def _forecast(fields: Mapping[bytes, bytes]) -> Forecast:

@@ -9,7 +9,8 @@ from detection.subject_state import KEPT_MINUTES
 from state.codec import decode_alerts
 from state.keys import outbox_key, series_key, subject_key
 from state.outbox_codec import is_for_history
-from state.series_codec import SURVEY_FIELDS, survey_fields
+from state.readable_series import survey_fields
+from state.series_fields import SURVEY_FIELDS
 from state.survey import Lately, Survey, Tally
 from state.window_codec import load_sums
 

@@ -13,8 +13,8 @@ from detection.subject_state import Arrivals, SubjectState
 from detection.windows import NANO, CallWindow, GaugeSum, GaugeWindow, Window, latency_bin
 from state.as_stored import Held
 from state.memory_store import MemoryStore
+from state.readable_series import answer_fields
 from state.redis_store import RedisStore
-from state.series_codec import answer_fields
 from state.survey import Lately
 from state.survey_codec import read_lately
 

@@ -5,8 +5,9 @@ import pytest
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from state.keys import series_key
+from state.readable_series import answer_fields
 from state.redis_store import RedisStore
-from state.series_codec import ANSWER_FIELDS, STORED_FIELDS, answer_fields
+from state.series_fields import ANSWER_FIELDS, STORED_FIELDS
 from state.survey import lately_of
 from state.survey_codec import read_lately
 from tests.contract.states import FIRST_HOUR, Store, advance, biller, gauge_window, glanced

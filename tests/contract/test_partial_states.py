@@ -13,7 +13,7 @@ from detection.subject import Subject
 from detection.subject_state import SubjectState
 from state.keys import models_key, series_key, subject_key
 from state.memory_store import MemoryStore
-from state.series_codec import OBSOLETE
+from state.series_fields import OBSOLETE
 from tests.contract.states import FIRST_HOUR, POLICY, Store, advance, arrivals, biller, call_window, fields, model
 from tests.contract.test_state_store import drop_field, load_one, set_field
 

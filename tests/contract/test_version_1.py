@@ -22,7 +22,7 @@ from detection.subject_state import SubjectState
 from detection.windows import Window
 from state.keys import CLOCK, SUBJECTS, models_key, series_key, subject_key
 from state.memory_store import MemoryStore
-from state.series_codec import OBSOLETE
+from state.series_fields import OBSOLETE
 from state.store import StateStore
 from tests.contract.states import POLICY, Store, advance, call_window, fields, gauge_window, glanced
 

@@ -18,7 +18,7 @@ from detection.subject import Subject
 from detection.subject_state import SubjectState
 from state.keys import SUBJECTS, models_key, series_key
 from state.memory_store import MemoryStore
-from state.series_codec import OBSOLETE
+from state.series_fields import OBSOLETE
 from tests.contract.states import POLICY, Store, advance, call_window, fields, gauge_window, glanced
 
 RECORDED: dict[str, Any] = orjson.loads(Path(__file__).with_name("version_2.json").read_bytes())

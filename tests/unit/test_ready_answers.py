@@ -14,7 +14,7 @@ from detection.hours import HOUR_MS
 from detection.subject import Subject
 from state.as_stored import AsStored
 from state.keys import series_key
-from state.series_codec import answer_fields
+from state.readable_series import answer_fields
 from state.survey import Lately
 from state.survey_codec import read_lately
 from tests.contract.states import values_of

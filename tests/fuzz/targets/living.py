@@ -16,7 +16,8 @@ from detection.subject_state import Arrivals, SubjectState
 from state.codec import decode, decode_counts, decode_models, encode, slugs_of
 from state.keys import models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import decode_alert_history, decode_announcements, decode_outbox
-from state.series_codec import ANSWER_FIELDS, SURVEY_FIELDS, answer_fields, survey_fields
+from state.readable_series import answer_fields, survey_fields
+from state.series_fields import ANSWER_FIELDS, SURVEY_FIELDS
 from stream.judging import Judging
 from tests.contract.states import POLICY
 

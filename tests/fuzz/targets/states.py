@@ -18,7 +18,8 @@ from state.codec import HEAD_FIELDS, decode, decode_counts, decode_models, head,
 from state.export import MODELS, OUTBOX, OWN
 from state.keys import models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import decode_outbox
-from state.series_codec import ANSWER_FIELDS, answer_fields
+from state.readable_series import answer_fields
+from state.series_fields import ANSWER_FIELDS
 from state.survey_codec import survey_commands, survey_of, tally_commands, tally_of
 from tests.contract.states import POLICY, biller, model
 from tests.fuzz.targets.living import Fields, Hashes, endures, values_of, written
