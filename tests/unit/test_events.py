@@ -1,11 +1,21 @@
 """What the outside world sends, decoded strictly."""
 
 import json
+import re
+from pathlib import Path
 
 import pytest
 
 from detection.errors import InvalidEventError
-from detection.events import decode_calls, decode_observation
+from detection.events import (
+    MAX_CALLS_IN_BATCH,
+    MAX_GAUGES,
+    MAX_LABELS,
+    MAX_LATENCY_MS,
+    check_call,
+    decode_calls,
+    decode_observation,
+)
 
 CALL = {"biller_id": "B1", "timestamp": "2026-03-01T10:00:00Z", "latency_ms": 12.5, "outcome": "ok"}
 OBSERVATION = {"name": "Mistral", "version": "v1", "timestamp": 1_772_359_200_000, "drift": 0.1}
@@ -58,3 +68,18 @@ def test_what_is_no_event_at_all_is_refused(payload: bytes) -> None:
         decode_calls(payload)
     with pytest.raises(InvalidEventError):
         decode_observation(payload)
+
+
+def test_what_the_page_for_producers_shows_is_taken_and_its_limits_are_ours() -> None:
+    page = (Path(__file__).parents[2] / "docs" / "events.md").read_text(encoding="utf-8")
+    single, several, observation = (one.encode() for one in re.findall(r"```json\n(.*?)```", page, re.DOTALL))
+    assert [check_call(one)[1:] for one in decode_calls(single)] == [(1_767_603_600_000, 184_200, 0)]
+    assert len([check_call(one) for one in decode_calls(several)]) == 2
+    assert set(decode_observation(observation).gauges) == {"prediction-accuracy", "inference-ms"}
+    for limit in (
+        f"0 to {MAX_LATENCY_MS:,.0f}",
+        f"up to {MAX_CALLS_IN_BATCH:,} of them",
+        f"at most {MAX_GAUGES}",
+        f"up to {MAX_LABELS} texts",
+    ):
+        assert limit in page, limit
