@@ -258,6 +258,7 @@ def _add_agent(app: faust.App, worker: Worker, name: str, settings: Settings) ->
             batch = Batch(tp.topic, tp.partition, fetched.records, event, end=end, read_ns=fetched.read_ns)
             try:
                 await worker.absorb(batch, is_current=partial(_is_current, app, event))
+                fetched.records = ()
             except Exception as error:
                 # Faust would restart the agent behind the lost batch, and go on. Better to stop than to lose.
                 log.exception("absorb.failed", topic=tp.topic, partition=tp.partition)

@@ -32,9 +32,12 @@ Offsets = Mapping[tuple[str, int], int]
 Committed = Mapping[tuple[str, int], int | None]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class Fetched:
-    """Records of one partition, oldest first; `placing` counts the decisions about positions up to their fetch."""
+    """Records of one partition, oldest first; `placing` counts the decisions about positions up to their fetch.
+
+    Whoever has taken them leaves none behind: the message itself stays until it is acknowledged, and the bytes with it.
+    """
 
     records: Sequence[Any]
     placing: int
