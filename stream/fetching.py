@@ -67,7 +67,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
         """Up to `most` records, oldest first, none at the end; raises CorruptRecordException."""
         while True:
             if self._found is not None:
-                return self._take_found(most)
+                return self._take_found(*self._found, most)
             if self._unusual is not None:
                 some = list(islice(self._unusual, most))
                 if some:
@@ -76,8 +76,7 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
             if not self._find():
                 return []
 
-    def _take_found(self, most: int) -> LogRecords:
-        found, end = self._found or (LogRecords.of_batches(b"", []), self.next_fetch_offset)
+    def _take_found(self, found: LogRecords, end: int, most: int) -> LogRecords:
         taken = found[:most]
         if len(found) > most:
             self._found = found[most:], end
