@@ -99,11 +99,11 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
                     self._at = batch.stop
                     return True
                 break
+            if batch.is_compressed and batches:
+                break
             if self._check_crcs and not batch.is_sound(self._data):
                 if not batches:
                     raise CorruptRecordException(f"Invalid CRC - {self._tp}")
-                break
-            if batch.is_compressed and batches:
                 break
             batches.append(batch)
             self._at = batch.stop
