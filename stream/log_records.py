@@ -2,6 +2,7 @@
 
 import struct
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import overload
 
@@ -120,20 +121,25 @@ class LogRecord:
     @property
     def headers(self) -> list[tuple[str, bytes | None]]:
         """Names and values, up to the first that is damaged."""
-        data, at, end = self._data, self._places[HEADERS], self._places[HEADERS_END]
-        count, at = decode_varint(data, at)
         found: list[tuple[str, bytes | None]] = []
-        while len(found) < count and at < end:
-            size, at = decode_varint(data, at)
-            name, at = data[at : at + max(size, 0)], at + max(size, 0)
-            if at >= end:
-                break
-            size, at = decode_varint(data, at)
-            value, at = (data[at : at + size], at + size) if size >= 0 else (None, at)
-            if at > end:
-                break
-            found.append((name.decode(errors="replace"), value))
+        with suppress(ValueError, IndexError):
+            # A number of too many bytes, or one that the data ends in: what was found before it stays.
+            found.extend(_headers(self._data, self._places[HEADERS], self._places[HEADERS_END]))
         return found
+
+
+def _headers(data: bytes, at: int, end: int) -> Iterator[tuple[str, bytes | None]]:
+    count, at = decode_varint(data, at)
+    for _ in range(count):
+        size, at = decode_varint(data, at)
+        name, at = data[at : at + max(size, 0)], at + max(size, 0)
+        if at >= end:
+            break
+        size, at = decode_varint(data, at)
+        value, at = (data[at : at + size], at + size) if size >= 0 else (None, at)
+        if at > end:
+            break
+        yield name.decode(errors="replace"), value
 
 
 class LogRecords(Sequence[LogRecord]):
