@@ -51,8 +51,8 @@ INTO_HOUR_MS = 5 * MINUTE_MS
 class Population:
     """So many billers, read from so many partitions of the topic in that log.
 
-    They are steady, five minutes into the hour and with nothing to do; or `is_due`: just over the top of the next hour,
-    with one settled hour to learn and one closed hour to judge and publish, all at once.
+    They are steady, five minutes into the hour and with nothing to do, nor to tell; or `is_due`: just over the top of
+    the next hour, with one settled hour to learn and one closed hour to judge and publish, all at once.
     """
 
     billers: int
@@ -142,6 +142,8 @@ async def write(url: str, population: Population, *, part: int, parts: int) -> N
         while some := list(islice(states, _SAVED_AT_ONCE)):
             if await store.save(some):
                 raise RuntimeError("the store was not empty")
+            # What was published of them was told long ago.
+            await store.announced(await store.announcements([state.subject for state in some]))
     finally:
         await store.aclose()
 

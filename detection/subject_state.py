@@ -40,16 +40,17 @@ KEPT_MINUTES = 15
 class Arrivals:
     """The events of one subject since the last write, counted.
 
-    `windows` by hours and `minutes` by minutes since the epoch; `watermark_ms` is the newest event's time;
-    `offsets` maps each source (log, topic and partition) to the offset after the last event that is in here. `observed`
-    are the observation events themselves, in the order in which they arrived: rules look at each of them.
+    `windows` by hours and `minutes` by minutes since the epoch, None where the state has those already; `watermark_ms`
+    is the newest event's time; `offsets` maps each source (log, topic and partition) to the offset after the last event
+    that is in here. `observed` are the observation events themselves, in the order in which they arrived: rules look at
+    each of them.
     """
 
     watermark_ms: int
     accepted: int = 0
     late: int = 0
     windows: dict[int, Window] = field(default_factory=dict)
-    minutes: dict[int, Window] = field(default_factory=dict)
+    minutes: Mapping[int, Window] | None = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
     observed: list[Observed] = field(default_factory=list)
 
@@ -148,9 +149,10 @@ class SubjectState:
         self.late += arrivals.late
         for source, offset in arrivals.offsets.items():
             self.offsets[source] = max(self.offsets.get(source, 0), offset)
-        self._absorb_minutes(arrivals.minutes)
+        if arrivals.minutes is not None:
+            self._absorb_minutes(arrivals.minutes)
 
-    def _absorb_minutes(self, arrived: dict[int, Window]) -> None:
+    def _absorb_minutes(self, arrived: Mapping[int, Window]) -> None:
         oldest = self.watermark_ms // MINUTE_MS - KEPT_MINUTES + 1
         for minute, window in arrived.items():
             if minute < oldest:

@@ -6,7 +6,7 @@ for goes from one write into the next as the text that it is (`StoredMinutes`).
 
 from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
 from functools import lru_cache
-from typing import Annotated, Final
+from typing import Annotated, Final, Self
 
 import msgspec
 import orjson
@@ -97,12 +97,19 @@ class StoredMinutes(MutableMapping[int, Window]):
     __slots__ = ("_data", "_found", "_is_untouched", "_key", "_read")
 
     def __init__(self, data: bytes, key: str) -> None:
-        # What was read, until there is a change to it.
-        self._data = data
+        # All of it as text, until there is a change to one of them.
+        self._data: bytes | None = data
         self._is_untouched = True
         self._found: dict[int, bytes] | None = None
         self._read: dict[int, Window] = {}
         self._key = key
+
+    @classmethod
+    def changed(cls, data: bytes, key: str) -> Self:
+        """Such as are not what was read."""
+        minutes = cls(data, key)
+        minutes._is_untouched = False
+        return minutes
 
     @property
     def is_untouched(self) -> bool:
@@ -110,25 +117,30 @@ class StoredMinutes(MutableMapping[int, Window]):
         return self._is_untouched
 
     @property
+    def text(self) -> bytes | None:
+        """All of them as `dump_minutes` gives them; None where some are windows by now."""
+        return self._data
+
+    @property
     def _texts(self) -> dict[int, bytes]:
         """What nobody has asked for, as `_entries` gives it."""
         if self._found is None:
             try:
-                self._found = _entries(self._data)
+                self._found = _entries(self._data or b"{}")
             except (ValueError, msgspec.DecodeError, RecursionError) as error:
                 raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
         return self._found
 
     def dump(self) -> bytes:
         """What `dump_minutes` gives."""
-        if self._is_untouched:
+        if self._data is not None:
             return self._data
         return _of_entries({**self._texts, **{minute: _entry(minute, one) for minute, one in self._read.items()}})
 
     def items(self) -> ItemsView[int, Window]:
         """All of them at once, in a fraction of the time; what is added to one of these is lost."""
         try:
-            found = load_minutes(self._data if self._is_untouched else _of_entries(self._texts))
+            found = load_minutes(_of_entries(self._texts) if self._data is None else self._data)
         except (AttributeError, KeyError, TypeError, ValueError) as error:
             raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
         return {**found, **self._read}.items()
@@ -158,7 +170,7 @@ class StoredMinutes(MutableMapping[int, Window]):
 
     def _touch(self) -> None:
         self._is_untouched = False
-        self._data = b""
+        self._data = None
 
     def __contains__(self, minute: object) -> bool:
         return minute in self._texts or minute in self._read

@@ -12,22 +12,22 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.counted_minutes import HALF_BITS, CountedMinutes, MinuteColumns, window_of
 from detection.events import ERROR, MAX_GAUGES, TIMEOUT, Observed
 from detection.hours import HOUR_MS, MINUTE_MS
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import KEPT_MINUTES, Arrivals, SubjectState, first_open_hour
-from detection.windows import NANO, CallWindow, GaugeSum, GaugeWindow, add
+from detection.windows import NANO, GaugeSum, GaugeWindow, Window, add
 from stream.decoding import ObservedAt
 
 Int64s = NDArray[np.int64]
 
 # Bits for the hour, minute or bin beside the rank of its subject or group in one sortable whole number.
 _TIME_BITS = 27
+_TIME_MASK = (1 << _TIME_BITS) - 1
 _BIN_BITS = 8
-# Squares of microseconds are summed in two halves: the squares of a few calls of an hour each would fill an int64.
-_HALF_BITS = 16
-_HALF_MASK = (1 << _HALF_BITS) - 1
+_HALF_MASK = (1 << HALF_BITS) - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,8 +43,8 @@ class Calls:
     outcome: Int64s
     offset: Int64s
 
-    def of(self, kept: NDArray[np.bool_]) -> "Calls":
-        """The calls that the mask keeps."""
+    def of(self, kept: NDArray[np.bool_] | Int64s) -> "Calls":
+        """The calls that the mask keeps, or those at these places."""
         return Calls(
             self.subjects,
             self.sources,
@@ -55,6 +55,24 @@ class Calls:
             self.outcome[kept],
             self.offset[kept],
         )
+
+
+def slices(subject: Int64s, *, subjects: int, calls: int) -> list[Int64s]:
+    """The places of all calls, by whole subjects: as many as these to a slice, and calls of more than one only so far.
+
+    Those of a subject stay in the order of arrival.
+    """
+    order = np.argsort(subject, kind="stable")
+    starts, _ = _groups(subject[order])
+    ends = np.append(starts[1:], len(order))
+    found = []
+    at = 0
+    while at < len(starts):
+        within = int(np.searchsorted(ends, starts[at] + calls, side="right"))
+        after = min(max(within, at + 1), at + subjects)
+        found.append(order[starts[at] : ends[after - 1]])
+        at = after
+    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +87,7 @@ class Aggregated:
 def aggregate(calls: Calls, states: Mapping[Subject, SubjectState], policy: Policy) -> Aggregated:
     """What of these calls is new to the states, counted by subject, hour and minute."""
     order = np.argsort(calls.subject, kind="stable")
-    calls = calls.of(order)  # type: ignore[arg-type]  # an index array selects like a mask
+    calls = calls.of(order)
     fresh = calls.offset >= _stored_offsets(calls, states)
     replayed = int(len(fresh) - np.count_nonzero(fresh))
     if replayed:
@@ -103,6 +121,7 @@ def aggregate_observations(
     id in the name of a field would make one of every event.
     """
     arrivals: dict[Subject, Arrivals] = {}
+    minutes: dict[Subject, dict[int, Window]] = {}
     slugs: dict[Subject, set[str]] = {}
     late: list[ObservedAt] = []
     crowded: list[ObservedAt] = []
@@ -120,7 +139,8 @@ def aggregate_observations(
         known = arrivals.get(event.subject)
         if known is None:
             watermark_ms = -1 if state is None else state.watermark_ms
-            known = arrivals[event.subject] = Arrivals(watermark_ms=watermark_ms)
+            own = minutes[event.subject] = {}
+            known = arrivals[event.subject] = Arrivals(watermark_ms=watermark_ms, minutes=own)
         known.watermark_ms = max(known.watermark_ms, event.timestamp_ms)
         known.offsets[source] = max(known.offsets.get(source, 0), one.offset + 1)
         if event.timestamp_ms // HOUR_MS < first_open_hour(state, known.watermark_ms, policy):
@@ -130,14 +150,14 @@ def aggregate_observations(
         known.accepted += 1
         known_slugs.update(event.gauges)
         known.observed.append(event)
-        _add_gauges(known, event)
+        _add_gauges(known.windows, event, HOUR_MS)
+        _add_gauges(minutes[event.subject], event, MINUTE_MS)
     return AggregatedObservations(arrivals, late, crowded)
 
 
-def _add_gauges(arrivals: Arrivals, event: Observed) -> None:
-    for windows, unit_ms in ((arrivals.windows, HOUR_MS), (arrivals.minutes, MINUTE_MS)):
-        sums = {slug: GaugeSum(1, round(value * NANO), value, value) for slug, value in event.gauges.items()}
-        add(windows.setdefault(event.timestamp_ms // unit_ms, GaugeWindow()), GaugeWindow(1, sums))
+def _add_gauges(windows: dict[int, Window], event: Observed, unit_ms: int) -> None:
+    sums = {slug: GaugeSum(1, round(value * NANO), value, value) for slug, value in event.gauges.items()}
+    add(windows.setdefault(event.timestamp_ms // unit_ms, GaugeWindow()), GaugeWindow(1, sums))
 
 
 def _stored_offsets(calls: Calls, states: Mapping[Subject, SubjectState]) -> Int64s:
@@ -196,16 +216,16 @@ def _arrivals(calls: Calls, late: NDArray[np.bool_]) -> dict[Subject, Arrivals]:
 def _add_windows(calls: Calls, arrivals: Mapping[Subject, Arrivals]) -> None:
     key = (calls.subject << _TIME_BITS) | (calls.timestamp_ms // HOUR_MS)
     order = np.argsort(key, kind="stable")
-    calls, key = calls.of(order), key[order]  # type: ignore[arg-type]  # an index array selects like a mask
+    calls, key = calls.of(order), key[order]
     starts, group = _groups(key)
-    windows = _sums(calls, starts)
+    windows = [window_of(one) for one in _sums(calls, starts).T.tolist()]
     answered = np.flatnonzero(calls.outcome != TIMEOUT)
     if len(answered):
         binned = (group[answered] << _BIN_BITS) | latency_bins(calls.latency_us[answered])
         for one, count in zip(*(part.tolist() for part in np.unique(binned, return_counts=True)), strict=True):
             windows[one >> _BIN_BITS].bins[one & ((1 << _BIN_BITS) - 1)] = count
     for one, window in zip(key[starts].tolist(), windows, strict=True):
-        arrivals[calls.subjects[one >> _TIME_BITS]].windows[one & ((1 << _TIME_BITS) - 1)] = window
+        arrivals[calls.subjects[one >> _TIME_BITS]].windows[one & _TIME_MASK] = window
 
 
 def _add_minutes(calls: Calls, arrivals: Mapping[Subject, Arrivals]) -> None:
@@ -217,37 +237,33 @@ def _add_minutes(calls: Calls, arrivals: Mapping[Subject, Arrivals]) -> None:
     calls, minute = calls.of(kept), minute[kept]
     key = (calls.subject << _TIME_BITS) | minute
     order = np.argsort(key, kind="stable")
-    calls, key = calls.of(order), key[order]  # type: ignore[arg-type]  # an index array selects like a mask
-    starts, _ = _groups(key)
-    for one, window in zip(key[starts].tolist(), _sums(calls, starts), strict=True):
-        arrivals[calls.subjects[one >> _TIME_BITS]].minutes[one & ((1 << _TIME_BITS) - 1)] = window
+    calls, key = calls.of(order), key[order]
+    rows, _ = _groups(key)
+    columns = MinuteColumns(key[rows] & _TIME_MASK, _sums(calls, rows))
+    codes = key[rows] >> _TIME_BITS
+    begins, _ = _groups(codes)
+    ends = np.append(begins[1:], len(codes)).tolist()
+    for code, begin, end in zip(codes[begins].tolist(), begins.tolist(), ends, strict=True):
+        arrivals[calls.subjects[code]].minutes = CountedMinutes(columns, begin, end)
 
 
-def _sums(calls: Calls, starts: Int64s) -> list[CallWindow]:
-    """One window for each run of calls between two starts, without its bins."""
+def _sums(calls: Calls, starts: Int64s) -> Int64s:
+    """For each run of calls between two starts, a column of what `detection.counted_minutes` takes for a window."""
     answered = (calls.outcome != TIMEOUT).astype(np.int64)
     latency = calls.latency_us * answered
-    high, low = latency >> _HALF_BITS, latency & _HALF_MASK
+    high, low = latency >> HALF_BITS, latency & _HALF_MASK
     counts = np.diff(np.append(starts, len(latency)))
-    columns = (
-        counts,
-        np.add.reduceat((calls.outcome == ERROR).astype(np.int64), starts),
-        counts - np.add.reduceat(answered, starts),
-        np.add.reduceat(latency, starts),
-        np.add.reduceat(high * high, starts),
-        np.add.reduceat(high * low, starts),
-        np.add.reduceat(low * low, starts),
+    return np.stack(
+        [
+            counts,
+            np.add.reduceat((calls.outcome == ERROR).astype(np.int64), starts),
+            counts - np.add.reduceat(answered, starts),
+            np.add.reduceat(latency, starts),
+            np.add.reduceat(high * high, starts),
+            np.add.reduceat(high * low, starts),
+            np.add.reduceat(low * low, starts),
+        ]
     )
-    return [
-        CallWindow(
-            calls=count,
-            errors=errors,
-            timeouts=timeouts,
-            latency_us=total,
-            latency_us2=(hh << 2 * _HALF_BITS) + (hl << _HALF_BITS + 1) + ll,
-        )
-        for count, errors, timeouts, total, hh, hl, ll in zip(*(part.tolist() for part in columns), strict=True)
-    ]
 
 
 def latency_bins(latency_us: Int64s) -> Int64s:

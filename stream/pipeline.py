@@ -26,9 +26,10 @@ from detection.rules.watch import WithoutRules
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
 from detection.windows import size
+from state.minute_texts import absorb_minutes
 from state.sources import source_of
 from state.store import StateStore
-from stream.aggregation import Calls, aggregate, aggregate_observations
+from stream.aggregation import Calls, aggregate, aggregate_observations, slices
 from stream.buffer import Buffer, Flushed, Step
 from stream.closing import Closing
 from stream.dead_letters import DeadLetter, of_crowded, of_late_calls, of_late_observations, of_rejected
@@ -44,6 +45,10 @@ log = structlog.get_logger()
 # Identities kept by number; all are forgotten, between two flushes, before a flood of invented ids fills the memory.
 _KNOWN_SUBJECTS = 1_000_000
 _ATTEMPTS = 50
+# What is loaded and counted at a time: it bounds the memory of a flush, however much has come in. A backlog of many
+# billers is best written in few flushes, since each of them writes each biller once.
+_SLICE_SUBJECTS = 10_000
+_SLICE_CALLS = 500_000
 # Subjects of one write, and writes at a time: while the store works on one, the next is computed.
 _PART = 1000
 _PARTS_AT_ONCE = 2
@@ -63,6 +68,20 @@ class _Counted:
     arrivals: dict[Subject, Arrivals]
     letters: list[DeadLetter]
     crowded: list[Subject]
+
+
+@dataclass(slots=True)
+class _Passing:
+    """What a flush may close in passing, by what the clock shows it."""
+
+    clock_ms: int
+    left: int = _CLOSED_IN_PASSING
+
+    def choose(self, due: Sequence[SubjectState]) -> list[SubjectState]:
+        """Those of the due that are closed now."""
+        chosen = [state for at, state in enumerate(due) if at < self.left or len(state.windows) >= _MOST_WINDOWS]
+        self.left -= len(chosen)
+        return chosen
 
 
 class Pipeline:
@@ -223,14 +242,22 @@ class Pipeline:
                 await self._send_dead_letters(buffer.dead_letters)
             buffer.dead_letters = []
         calls = self._calls(buffer)
-        observed = buffer.observed
-        clock_ms = await self._advance(calls, observed)
+        clock_ms = await self._advance(calls, buffer.observed)
+        passing = _Passing(clock_ms)
+        for places in await asyncio.to_thread(slices, calls.subject, subjects=_SLICE_SUBJECTS, calls=_SLICE_CALLS):
+            await self._write_slice(calls.of(places), (), passing, flushed)
+        if buffer.observed:
+            await self._write_slice(calls.of(np.empty(0, np.int64)), buffer.observed, passing, flushed)
+        flushed.count_replayed(len(calls.offset), len(buffer.observed))
+
+    async def _write_slice(
+        self, calls: Calls, observed: Sequence[tuple[str, ObservedAt]], passing: _Passing, flushed: Flushed
+    ) -> None:
+        """Write these, and again what somebody else was ahead of."""
         refused: set[Subject] = set()
-        n_calls = len(calls.offset)
         for _ in range(_ATTEMPTS):
-            refused = await self._attempt(calls, observed, clock_ms, flushed)
+            refused = await self._attempt(calls, observed, passing, flushed)
             if not refused:
-                flushed.count_replayed(n_calls, len(buffer.observed))
                 return
             flushed.conflicts += len(refused)
             keep = np.array([subject in refused for subject in calls.subjects], np.bool_)
@@ -254,7 +281,7 @@ class Pipeline:
         self,
         calls: Calls,
         observed: Sequence[tuple[str, ObservedAt]],
-        clock_ms: int,
+        passing: _Passing,
         flushed: Flushed,
     ) -> set[Subject]:
         """One try for all subjects of these events; those that somebody else has written meanwhile."""
@@ -269,20 +296,18 @@ class Pipeline:
         if counted.letters:
             with span("dead-letters", letters=len(counted.letters)):
                 await self._send_dead_letters(counted.letters)
-        arrived = list(counted.arrivals.items())
         refused = await self._states.confirm([state for one, state in states.items() if one not in counted.arrivals])
-        in_passing = _CLOSED_IN_PASSING
 
         async def write(part: Sequence[tuple[Subject, Arrivals]]) -> None:
-            nonlocal in_passing
-            steps = [_absorbed(states.get(subject) or SubjectState(subject), arrivals) for subject, arrivals in part]
+            arrived = [(states.get(subject) or SubjectState(subject), arrivals) for subject, arrivals in part]
+            absorb_minutes(arrived)
+            steps = [_absorbed(state, arrivals) for state, arrivals in arrived]
             for step in steps:
                 step.state.pass_empty_hours(self._policy)
-            due = [step.state for step in steps if step.state.is_due(clock_ms, self._policy)]
-            passing = [state for at, state in enumerate(due) if at < in_passing or len(state.windows) >= _MOST_WINDOWS]
-            in_passing -= len(passing)
-            self._put_off(due, passing)
-            refused.update(await self._states.close(passing, clock_ms))
+            due = [step.state for step in steps if step.state.is_due(passing.clock_ms, self._policy)]
+            closed = passing.choose(due)
+            self._put_off(due, closed)
+            refused.update(await self._states.close(closed, passing.clock_ms))
             judged = [(step.state, arrivals) for step, (_, arrivals) in zip(steps, part, strict=True)]
             with span("judge", subjects=len(judged)):
                 await asyncio.to_thread(self._judging.judge, judged, latest_ms=self._latest_ms())
@@ -295,14 +320,14 @@ class Pipeline:
                     flushed.add(step, arrivals)
             self._silence.note((one.state for one in steps if one.state.subject not in refused), self._clocks())
 
-        await each_part(arrived, write, size=_PART, at_once=_PARTS_AT_ONCE)
+        await each_part(list(counted.arrivals.items()), write, size=_PART, at_once=_PARTS_AT_ONCE)
         flushed.crowded += sum(subject not in refused for subject in counted.crowded)
         return refused
 
-    def _put_off(self, due: Sequence[SubjectState], passing: Sequence[SubjectState]) -> None:
+    def _put_off(self, due: Sequence[SubjectState], closed: Sequence[SubjectState]) -> None:
         """Leave those that are not closed in passing to the ticks: said in the state, in case we do not live to it."""
-        closed = {state.subject for state in passing}
-        put_off = [state for state in due if state.subject not in closed]
+        done = {state.subject for state in closed}
+        put_off = [state for state in due if state.subject not in done]
         for state in put_off:
             state.is_outdated = True
         self._closing.add(state.subject for state in put_off)

@@ -1,0 +1,284 @@
+"""The last minutes of billers as the text they are stored in, many billers at a time: what arrived is added to it.
+
+The text is JSON as `state.window_codec` writes it, oldest minute first and no space in it. Of a minute that nothing is
+added to the text stays as it is. What is unusual in any way, or too large, is left to that module.
+
+Dates are those of the Gregorian calendar from 1970 to 2099, in which every fourth year is a leap year.
+"""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from detection.compiled import compiled
+
+Octets = NDArray[np.uint8]
+Whole = NDArray[np.int64]
+
+# Rows of the sums: the squares of the latencies in three parts, `high`² << 32, `high` `low` << 17 and `low`².
+CALLS, ERRORS, TIMEOUTS, LATENCY_US, SQUARES_HIGH, SQUARES_MIXED, SQUARES_LOW = range(7)
+SUMS = 7
+
+# No text of a minute is longer, with its comma.
+LONGEST_MINUTE = 200
+
+_WRITTEN = 5
+_DAY_MINUTES = 1440
+_FOUR_YEARS = 1461
+_LAST_YEAR = 2099
+_FEBRUARY = 1
+# Larger ones are written as text: readers that know only doubles would lose digits.
+_EXACT = 2**53
+# What is added to may be as large, and the sum still fits.
+_LARGEST = 2**60
+_DIGITS = 18
+_NEVER = 2**62
+# Where the next row is, and where the next letter is put.
+_ROW, _SIZE = 0, 1
+
+_QUOTE, _BACKSLASH, _COMMA, _ZERO, _NINE = (ord(one) for one in '"\\,09')
+_OPEN, _CLOSE = (ord(one) for one in "{}")
+# `"2026-01-05T09:00:00Z":`, with digits where it has a 0.
+_NAME = np.frombuffer(b'"0000-00-00T00:00:00Z":', np.uint8)
+_FIELDS = np.frombuffer(b'{"calls":,"errors":,"timeouts":,"latency_us":,"latency_us2":', np.uint8)
+# From where to where in it each field's name is.
+_FIELD_AT = np.array([0, 9, 19, 31, 45, 60], np.int64)
+_MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
+
+
+@compiled
+def merge_minutes(
+    text: Octets,
+    text_at: Whole,
+    minute: Whole,
+    sums: Whole,
+    begin: Whole,
+    end: Whole,
+    oldest: Whole,
+    merged: Octets,
+    merged_at: Whole,
+) -> None:
+    """Add to each of M texts the rows of `sums` (SUMS, N) from its `begin` to its `end`, sorted by `minute`.
+
+    Text i is from `text_at[i]` to `text_at[i + 1]`. Minutes (since the epoch) before its `oldest` are left out of
+    `merged`, where it then is from `merged_at[i]` to `merged_at[i + 1]`: there is nothing of one that is left over.
+    """
+    numbers = np.zeros(_WRITTEN, np.int64)
+    place = np.zeros(2, np.int64)
+    for i in range(len(begin)):
+        merged_at[i] = place[_SIZE]
+        place[_ROW] = begin[i]
+        if not _merge(text, text_at[i], text_at[i + 1], minute, sums, end[i], oldest[i], merged, place, numbers):
+            place[_SIZE] = merged_at[i]
+    merged_at[len(begin)] = place[_SIZE]
+
+
+@compiled
+def _merge(
+    text: Octets,
+    at: int,
+    stop: int,
+    minute: Whole,
+    sums: Whole,
+    end: int,
+    oldest: int,
+    merged: Octets,
+    place: Whole,
+    numbers: Whole,
+) -> bool:
+    """Whether the text and the rows from `place` on could be merged; `numbers` is to work with."""
+    if stop - at < 2 or text[at] != _OPEN or text[stop - 1] != _CLOSE:
+        return False
+    _put(merged, place, _OPEN)
+    numbers[:] = 0
+    at += 1
+    previous = -1
+    while at < stop - 1:
+        found = _read_name(text, at, stop - 1)
+        behind = _end_of_value(text, at + len(_NAME), stop - 1)
+        if found <= previous or behind < 0 or not _put_rows(minute, sums, end, oldest, found, merged, place, numbers):
+            return False
+        if place[_ROW] < end and minute[place[_ROW]] == found:
+            if not _read_numbers(text, at + len(_NAME), behind, numbers):
+                return False
+            if not _put_rows(minute, sums, end, oldest, found + 1, merged, place, numbers):
+                return False
+        elif found >= oldest:
+            _put_comma(merged, place)
+            for one in range(at, behind):
+                _put(merged, place, text[one])
+        previous = found
+        at = behind
+        if at < stop - 1:
+            if text[at] != _COMMA or at == stop - 2:
+                return False
+            at += 1
+    if not _put_rows(minute, sums, end, oldest, _NEVER, merged, place, numbers):
+        return False
+    _put(merged, place, _CLOSE)
+    return True
+
+
+@compiled
+def _put_rows(
+    minute: Whole, sums: Whole, end: int, oldest: int, before: int, merged: Octets, place: Whole, numbers: Whole
+) -> bool:
+    """Write the rows of minutes before this one, the first with `numbers`; False where one is too large."""
+    while place[_ROW] < end and minute[place[_ROW]] < before:
+        row = place[_ROW]
+        if minute[row] >= oldest:
+            if not _add_row(sums, row, numbers):
+                return False
+            _put_comma(merged, place)
+            _put_name(merged, place, minute[row])
+            for field in range(_WRITTEN):
+                for one in range(_FIELD_AT[field], _FIELD_AT[field + 1]):
+                    _put(merged, place, _FIELDS[one])
+                _put_number(merged, place, numbers[field])
+            _put(merged, place, _CLOSE)
+        numbers[:] = 0
+        place[_ROW] = row + 1
+    return True
+
+
+@compiled
+def _add_row(sums: Whole, row: int, numbers: Whole) -> bool:
+    """Add one row to the numbers; False where they become too large."""
+    if sums[SQUARES_HIGH, row] >= _LARGEST >> 32 or sums[SQUARES_MIXED, row] >= _LARGEST >> 17:
+        return False
+    numbers[SQUARES_HIGH] += (sums[SQUARES_HIGH, row] << 32) + (sums[SQUARES_MIXED, row] << 17)
+    numbers[SQUARES_HIGH] += min(sums[SQUARES_LOW, row], _LARGEST)
+    for field in range(SQUARES_HIGH):
+        numbers[field] += min(sums[field, row], _LARGEST)
+    return numbers[CALLS] <= _EXACT and numbers[LATENCY_US] < _LARGEST and numbers[SQUARES_HIGH] < _LARGEST
+
+
+@compiled
+def _read_name(text: Octets, at: int, stop: int) -> int:
+    """The minute that is named here; -1 for anything else."""
+    if stop - at < len(_NAME):
+        return -1
+    for one in range(len(_NAME)):
+        octet = text[at + one]
+        # The seconds are none.
+        if _NAME[one] == _ZERO and not 18 <= one <= 19:
+            if not _ZERO <= octet <= _NINE:
+                return -1
+        elif octet != _NAME[one]:
+            return -1
+    year = 100 * _two(text, at + 1) + _two(text, at + 3)
+    month, day = _two(text, at + 6), _two(text, at + 9)
+    hour, minute = _two(text, at + 12), _two(text, at + 15)
+    if not (1970 <= year <= _LAST_YEAR and 1 <= month <= 12 and hour < 24 and minute < 60):
+        return -1
+    leap = 1 if year % 4 == 0 else 0
+    if not 1 <= day <= _MONTH_DAYS[month - 1] + leap * (month - 1 == _FEBRUARY):
+        return -1
+    days = 365 * (year - 1970) + (year - 1969) // 4 + day - 1
+    for one in range(month - 1):
+        days += _MONTH_DAYS[one] + leap * (one == _FEBRUARY)
+    return _DAY_MINUTES * days + 60 * hour + minute
+
+
+@compiled
+def _put_name(merged: Octets, place: Whole, minute: int) -> None:
+    days, rest = minute // _DAY_MINUTES, minute % _DAY_MINUTES
+    # From 1968 on, a leap year, whose first two years are 731 days.
+    cycles, day = (days + 731) // _FOUR_YEARS, (days + 731) % _FOUR_YEARS
+    leap = 1 if day < 366 else 0
+    year = 1968 + 4 * cycles
+    if not leap:
+        year += (day - 1) // 365
+        day = (day - 1) % 365
+    month = 0
+    while day >= _MONTH_DAYS[month] + leap * (month == _FEBRUARY):
+        day -= _MONTH_DAYS[month] + leap * (month == _FEBRUARY)
+        month += 1
+    at = place[_SIZE]
+    for one in range(len(_NAME)):
+        _put(merged, place, _NAME[one])
+    _put_two(merged, at + 1, year // 100)
+    _put_two(merged, at + 3, year % 100)
+    _put_two(merged, at + 6, month + 1)
+    _put_two(merged, at + 9, day + 1)
+    _put_two(merged, at + 12, rest // 60)
+    _put_two(merged, at + 15, rest % 60)
+
+
+@compiled
+def _two(text: Octets, at: int) -> int:
+    return _ZERO * -11 + 10 * text[at] + text[at + 1]
+
+
+@compiled
+def _put_two(merged: Octets, at: int, number: int) -> None:
+    merged[at] = _ZERO + number // 10
+    merged[at + 1] = _ZERO + number % 10
+
+
+@compiled
+def _end_of_value(text: Octets, at: int, stop: int) -> int:
+    """Behind the object that begins here, if it has no other in it and nothing is escaped; -1 for anything else."""
+    if at >= stop or text[at] != _OPEN:
+        return -1
+    for one in range(at + 1, stop):
+        if text[one] == _CLOSE:
+            return one + 1
+        if text[one] == _OPEN or text[one] == _BACKSLASH:
+            return -1
+    return -1
+
+
+@compiled
+def _read_numbers(text: Octets, at: int, stop: int, numbers: Whole) -> bool:
+    """Whether these are a minute's sums, and nothing else; they are then in `numbers`."""
+    for field in range(_WRITTEN):
+        for one in range(_FIELD_AT[field], _FIELD_AT[field + 1]):
+            if at >= stop or text[at] != _FIELDS[one]:
+                return False
+            at += 1
+        is_text = field >= LATENCY_US and at < stop and text[at] == _QUOTE
+        if is_text:
+            at += 1
+        start = at
+        number = 0
+        while at < stop and _ZERO <= text[at] <= _NINE:
+            number = 10 * number + text[at] - _ZERO
+            at += 1
+            if at - start > _DIGITS:
+                return False
+        if at == start or (text[start] == _ZERO and at - start > 1) or is_text != (number > _EXACT):
+            return False
+        if is_text:
+            if at >= stop or text[at] != _QUOTE:
+                return False
+            at += 1
+        numbers[field] = number
+    return at == stop - 1 and numbers[ERRORS] + numbers[TIMEOUTS] <= numbers[CALLS]
+
+
+@compiled
+def _put(merged: Octets, place: Whole, octet: int) -> None:
+    merged[place[_SIZE]] = octet
+    place[_SIZE] += 1
+
+
+@compiled
+def _put_comma(merged: Octets, place: Whole) -> None:
+    """Where a minute stands before."""
+    if merged[place[_SIZE] - 1] == _CLOSE:
+        _put(merged, place, _COMMA)
+
+
+@compiled
+def _put_number(merged: Octets, place: Whole, number: int) -> None:
+    is_text = number > _EXACT
+    if is_text:
+        _put(merged, place, _QUOTE)
+    power = 1
+    while number // power >= 10:
+        power *= 10
+    while power:
+        _put(merged, place, _ZERO + number // power % 10)
+        power //= 10
+    if is_text:
+        _put(merged, place, _QUOTE)
