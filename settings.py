@@ -254,10 +254,11 @@ class Settings(BaseSettings):
         default=1.0, ge=0.05, le=60, description="Seconds between two writes of what was absorbed."
     )
     flush_events: int = Field(
-        default=200_000,
+        default=8_000_000,
         ge=1,
-        le=5_000_000,
-        description="Absorbed events that cause a write before its time: the bound on the worker's memory.",
+        le=100_000_000,
+        description="Calls in memory at which reading waits for a write, which begins at half of them: the bound on "
+        "the worker's memory, 30 to 100 bytes each. An observation counts as 30 calls.",
     )
     cached_subjects: int = Field(
         default=5000,

@@ -2,15 +2,19 @@
 
 from collections import Counter
 from dataclasses import dataclass, field
-from typing import Any, Self
+from typing import Any, Final, NamedTuple, Self
 
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
 from stream.dead_letters import DeadLetter
-from stream.decoding import CallColumns, ObservedAt
+from stream.decoding import ObservedAt
+from stream.held_calls import HeldCalls
 
 CALLS = "calls"
 OBSERVATIONS = "observations"
+
+# An observation is an object, with a number for each of its fields; a call is a row of numbers.
+_OBSERVATION_WEIGHT: Final = 30
 
 
 @dataclass(slots=True)
@@ -93,6 +97,13 @@ class Flushed:
         self.events[OBSERVATIONS, "dead"] += self.crowded
 
 
+class Load(NamedTuple):
+    """How many events there are, and as how many calls they weigh in memory."""
+
+    events: int = 0
+    weight: int = 0
+
+
 @dataclass(slots=True)
 class Buffer:
     """What was absorbed since the last flush; `flushed` is what earlier, failed tries have already done of it.
@@ -101,16 +112,24 @@ class Buffer:
     """
 
     life: int = 0
-    parts: list[tuple[int, CallColumns]] = field(default_factory=list)
+    calls: HeldCalls = field(default_factory=HeldCalls)
     observed: list[tuple[str, ObservedAt]] = field(default_factory=list)
     dead_letters: list[DeadLetter] = field(default_factory=list)
-    events: int = 0
     flushed: Flushed = field(default_factory=Flushed)
+
+    @property
+    def load(self) -> Load:
+        """What is in it."""
+        calls, observed = len(self.calls), len(self.observed)
+        return Load(calls + observed, calls + _OBSERVATION_WEIGHT * observed)
+
+    def successor(self) -> Self:
+        """Empty, for what comes while this one is written."""
+        return type(self)(life=self.life, calls=self.calls.successor())
 
     def add(self, newer: Self) -> None:
         """Put what was absorbed meanwhile behind what is in here."""
-        self.parts += newer.parts
+        self.calls.extend(newer.calls)
         self.observed += newer.observed
         self.dead_letters += newer.dead_letters
-        self.events += newer.events
         self.flushed.include(newer.flushed)

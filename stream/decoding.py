@@ -127,7 +127,8 @@ def _read_plain(records: Sequence[Record]) -> tuple[CallColumns, Int64s, list[Re
     """The calls that machine code can read, when the broker was given each of them, and the other records."""
     some = records if isinstance(records, LogRecords) else _side_by_side(records)
     starts, ends = some.values
-    timestamp, latency, outcome, biller = np.empty((4, len(some)), np.int64)
+    # Each by itself: what is kept of them keeps no other in memory.
+    timestamp, latency, outcome, biller = (np.empty(len(some), np.int64) for _ in range(4))
     ids = np.empty((len(some), 2), np.int64)
     known = read_calls(np.frombuffer(some.data, np.uint8), starts, ends, timestamp, latency, outcome, biller, ids)
     # Only letters of ids are among them, and those are ASCII.

@@ -30,7 +30,7 @@ from state.minute_texts import absorb_minutes
 from state.sources import source_of
 from state.store import StateStore
 from stream.aggregation import Calls, aggregate, aggregate_observations, slices
-from stream.buffer import Buffer, Flushed, Step
+from stream.buffer import Buffer, Flushed, Load, Step
 from stream.closing import Closing
 from stream.dead_letters import DeadLetter, of_crowded, of_late_calls, of_late_observations, of_rejected
 from stream.decoding import ObservedAt, Record, decode_calls, decode_observations
@@ -42,13 +42,12 @@ from tracing import span
 
 log = structlog.get_logger()
 
-# Identities kept by number; all are forgotten, between two flushes, before a flood of invented ids fills the memory.
-_KNOWN_SUBJECTS = 1_000_000
 _ATTEMPTS = 50
 # What is loaded and counted at a time: it bounds the memory of a flush, however much has come in. A backlog of many
 # billers is best written in few flushes, since each of them writes each biller once.
-_SLICE_SUBJECTS = 10_000
+_SLICE_SUBJECTS = 5_000
 _SLICE_CALLS = 500_000
+_SLICES_AT_ONCE = 2
 # Subjects of one write, and writes at a time: while the store works on one, the next is computed.
 _PART = 1000
 _PARTS_AT_ONCE = 2
@@ -110,9 +109,6 @@ class Pipeline:
         self._wall_ms = wall_ms
         self._buffer = Buffer()
         self._absorbed: dict[str, int] = {}
-        self._sources: list[str] = []
-        self._subjects: list[Subject] = []
-        self._codes: dict[str, int] = {}
         self._states = States(store, policy, limit=cached_subjects)
         self._judging = Judging(WithoutRules(), policy) if judging is None else judging
         self._closing = Closing(store, self._states, policy, self._judging)
@@ -132,9 +128,9 @@ class Pipeline:
         return source_of(self._log_id, topic, partition, life=self.lives.get(topic, 0))
 
     @property
-    def buffered(self) -> int:
-        """Events absorbed and not yet written."""
-        return self._buffer.events
+    def load(self) -> Load:
+        """What was absorbed and is not yet being written."""
+        return self._buffer.load
 
     def absorbed(self, source: str) -> int:
         """The offset after the last record taken from the source since it was assigned, 0 before the first."""
@@ -150,8 +146,7 @@ class Pipeline:
         buffer.dead_letters += [of_rejected(topic, partition, one) for one in rejected]
         buffer.flushed.events[topic, "dead"] += len(rejected)
         if len(columns):
-            buffer.parts.append((self._source_code(source), columns))
-            buffer.events += len(columns)
+            buffer.calls.hold(source, columns)
         buffer.flushed.handles.append(handle)
         return len(records) - len(rejected), len(rejected)
 
@@ -167,7 +162,6 @@ class Pipeline:
         buffer.dead_letters += [of_rejected(topic, partition, one) for one in rejected]
         buffer.flushed.events[topic, "dead"] += len(rejected)
         buffer.observed += [(source, one) for one in observed]
-        buffer.events += len(observed)
         buffer.flushed.handles.append(handle)
         return len(observed), len(rejected)
 
@@ -199,7 +193,7 @@ class Pipeline:
     async def flush(self) -> Flushed:
         """Write what was absorbed; raises DependencyError, with everything still in memory, when the store is away."""
         async with self._flushing:
-            buffer, self._buffer = self._buffer, Buffer(life=self._buffer.life)
+            buffer, self._buffer = self._buffer, self._buffer.successor()
             before = self._reach(buffer)
             try:
                 await self._write(buffer)
@@ -211,8 +205,6 @@ class Pipeline:
                 self._states.clear()
                 self._restore(buffer)
                 raise
-            if len(self._subjects) > _KNOWN_SUBJECTS and not self._buffer.parts:
-                self._subjects, self._codes = [], {}
             return buffer.flushed
 
     def _reach(self, buffer: Buffer) -> dict[str, int]:
@@ -221,8 +213,7 @@ class Pipeline:
         Not when it is read: by the time of a backlog that is in memory, all of its billers would have been silent.
         """
         before = dict(self._newest_of_source)
-        for code, columns in buffer.parts:
-            source, newest = self._sources[code], int(columns.timestamp_ms.max())
+        for source, newest in buffer.calls.newest_ms().items():
             self._newest_of_source[source] = max(newest, self._newest_of_source.get(source, -1))
         return before
 
@@ -241,11 +232,16 @@ class Pipeline:
             with span("dead-letters", letters=len(buffer.dead_letters)):
                 await self._send_dead_letters(buffer.dead_letters)
             buffer.dead_letters = []
-        calls = self._calls(buffer)
+        calls = buffer.calls.calls()
         clock_ms = await self._advance(calls, buffer.observed)
         passing = _Passing(clock_ms)
-        for places in await asyncio.to_thread(slices, calls.subject, subjects=_SLICE_SUBJECTS, calls=_SLICE_CALLS):
-            await self._write_slice(calls.of(places), (), passing, flushed)
+        found = await asyncio.to_thread(slices, calls.subject, subjects=_SLICE_SUBJECTS, calls=_SLICE_CALLS)
+
+        async def write(some: Sequence[NDArray[np.int64]]) -> None:
+            for places in some:
+                await self._write_slice(calls.of(places), (), passing, flushed)
+
+        await each_part(found, write, size=1, at_once=_SLICES_AT_ONCE)
         if buffer.observed:
             await self._write_slice(calls.of(np.empty(0, np.int64)), buffer.observed, passing, flushed)
         flushed.count_replayed(len(calls.offset), len(buffer.observed))
@@ -342,40 +338,6 @@ class Pipeline:
             letters=of_late_calls(counted.late) + of_late_observations(gauged.late) + of_crowded(gauged.crowded),
             crowded=[one.observed.subject for one in gauged.crowded],
         )
-
-    def _calls(self, buffer: Buffer) -> Calls:
-        parts = buffer.parts
-        empty = np.empty(0, np.int64)
-        subjects = [self._subject_codes(columns.ids)[columns.biller] for _, columns in parts]
-        return Calls(
-            subjects=self._subjects,
-            sources=self._sources,
-            subject=np.concatenate([empty, *subjects]),
-            source=np.concatenate([empty, *(np.full(len(columns), code, np.int64) for code, columns in parts)]),
-            timestamp_ms=np.concatenate([empty, *(columns.timestamp_ms for _, columns in parts)]),
-            latency_us=np.concatenate([empty, *(columns.latency_us for _, columns in parts)]),
-            outcome=np.concatenate([empty, *(columns.outcome for _, columns in parts)]),
-            offset=np.concatenate([empty, *(columns.offset for _, columns in parts)]),
-        )
-
-    def _subject_codes(self, ids: Sequence[str]) -> NDArray[np.int64]:
-        codes = self._codes
-        try:
-            return np.array([codes[one] for one in ids], np.int64)
-        except KeyError:
-            return np.array([self._code(one) for one in ids], np.int64)
-
-    def _code(self, biller_id: str) -> int:
-        code = self._codes.get(biller_id)
-        if code is None:
-            code = self._codes[biller_id] = len(self._subjects)
-            self._subjects.append(Subject.biller(biller_id))
-        return code
-
-    def _source_code(self, source: str) -> int:
-        if source not in self._sources:
-            self._sources.append(source)
-        return self._sources.index(source)
 
     @property
     def has_more_to_close(self) -> bool:

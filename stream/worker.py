@@ -24,7 +24,7 @@ from detection.subject import Subject
 from metrics import Instruments
 from state.store import Reached, StateStore, is_owned
 from stream.announcing import Announcer
-from stream.buffer import CALLS, OBSERVATIONS, Flushed
+from stream.buffer import CALLS, OBSERVATIONS, Flushed, Load
 from stream.peek import Place
 from stream.pipeline import Pipeline
 from stream.placement import Placement
@@ -104,7 +104,7 @@ class Worker:
         # Counts how often partitions went: a decision about them that took longer is void.
         self._assignment = 0
         self._is_abandoned = False
-        self._written_events = 0
+        self._written = Load()
         # One flush, tick or placement at a time: a position is never decided under a write that follows on another one.
         self._writing = asyncio.Lock()
         self._judged: deque[tuple[int, int]] = deque()
@@ -115,7 +115,7 @@ class Worker:
     @property
     def in_memory(self) -> int:
         """Events absorbed whose write is not done, those being written among them."""
-        return self._pipeline.buffered + self._written_events
+        return self._pipeline.load.events + self._written.events
 
     @property
     def is_writing(self) -> bool:
@@ -203,9 +203,10 @@ class Worker:
                 trail.set({"tidemark.taken": taken, "tidemark.dead": refused})
         self._instruments.consumer_lag.labels(topic, partition).set(max(batch.end - records[-1].offset - 1, 0))
         self._judge(taken, refused)
-        if self.in_memory >= self._flush_events:
+        weight = self._pipeline.load.weight
+        if weight + self._written.weight >= self._flush_events:
             await self.flush()
-        elif 2 * self._pipeline.buffered >= self._flush_events and not self._writing.locked():
+        elif 2 * weight >= self._flush_events and not self._writing.locked():
             self._flush_beside()
 
     def _flush_beside(self) -> None:
@@ -267,13 +268,13 @@ class Worker:
                         self._trails.try_again()
                     self._progress.start_flush()
                     # The pipeline takes them out of its buffer, and puts them back when it could not write.
-                    self._written_events = self._pipeline.buffered
+                    self._written = self._pipeline.load
                     try:
                         flushed = await self._pipeline.flush()
                     finally:
-                        self._written_events = 0
+                        self._written = Load()
         finally:
-            self._written_events = 0
+            self._written = Load()
         return flushed
 
     async def _advance(self, flushed: Flushed) -> None:

@@ -87,7 +87,7 @@ def one_at_a_time(events: Sequence[Event]) -> dict[Subject, SubjectState]:
         else:
             arrived.accepted = 1
             arrived.windows[hour] = window(event, with_bins=True)
-            arrived.minutes[event.timestamp_ms // MINUTE_MS] = window(event, with_bins=False)
+            arrived.minutes = {event.timestamp_ms // MINUTE_MS: window(event, with_bins=False)}
         state.absorb(arrived)
         state.learn(POLICY)
     return states

@@ -263,7 +263,7 @@ async def test_a_busy_stream_does_not_keep_silent_subjects_from_being_published(
     one.absorb_calls("calls", 0, [record(1, biller="B2", minutes=600)], None)
     await one.flush()
     one.absorb_calls("calls", 0, [record(2, biller="B2", minutes=601)], None)
-    assert one.buffered == 1
+    assert one.load.events == 1
     assert (await one.tick({"calls/0"})).subjects == 1
 
 
@@ -286,7 +286,7 @@ async def test_what_is_forgotten_while_it_is_written_does_not_come_back() -> Non
     store.meanwhile = one.forget
     with pytest.raises(DependencyError):
         await one.flush()
-    assert one.buffered == 0
+    assert one.load.events == 0
     one.release([("calls", 0)])
     one.absorb_calls("calls", 0, RECORDS, None)
     await one.flush()
