@@ -9,6 +9,7 @@ import numpy as np
 from detection.closing import close
 from detection.hours import HOUR_MS
 from detection.kernel.call_text import read_calls
+from detection.kernel.id_numbers import number_ids, place_ids
 from detection.kernel.log_records import BATCH_COLUMNS, RECORD_COLUMNS, index_records
 from detection.kernel.minute_text import SUMS, merge_minutes
 from detection.live import judge_minutes
@@ -22,13 +23,15 @@ _HOUR = 480_000
 
 
 def load_machine_code(policy: Policy) -> None:
-    """Find no record, read no call, add no minute, close an hour and judge a minute of a biller that there is not."""
+    """Read no call and add no minute of nobody, close an hour and judge a minute of a biller that there is not."""
     time, latency, outcome, biller = np.empty((4, 1), np.int64)
     place, ids, nothing = np.zeros(1, np.int64), np.empty((1, 2), np.int64), np.frombuffer(b"", np.uint8)
     no_text = np.empty(0, np.uint8)
     read_calls(nothing, place, place, time, latency, outcome, biller, ids)
     index_records(nothing, np.empty((0, BATCH_COLUMNS), np.int64), np.empty((RECORD_COLUMNS, 0), np.int64))
     merge_minutes(nothing, place, place, np.empty((SUMS, 0), np.int64), place[:0], place[:0], place[:0], no_text, place)
+    number_ids(nothing, ids[:0], 0, 0, no_text, place, place, place)
+    place_ids(no_text, place, 0, 0, place)
     state = SubjectState(Subject.biller("nobody"), watermark_ms=(_HOUR + 3) * HOUR_MS)
     state.windows = {hour: CallWindow(calls=1) for hour in (_HOUR, _HOUR + 1)}
     close([state], state.watermark_ms, policy)

@@ -3,9 +3,9 @@
 Calls are read by machine code (`detection.kernel.call_text`); what that leaves, by `detection.events`, one by one.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, Self, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,45 @@ class Rejected:
     reason: str
 
 
+@dataclass(frozen=True, slots=True)
+class Ids(Sequence[str]):
+    """Ids where they stand in a text: a row of `places` (N, 2) says from where to where. They are ASCII."""
+
+    text: bytes
+    places: Int64s
+
+    @classmethod
+    def of(cls, ids: Iterable[str]) -> Self:
+        """These, one behind the other."""
+        written = [one.encode() for one in ids]
+        ends = np.cumsum([0, *map(len, written)], dtype=np.int64)
+        return cls(b"".join(written), np.stack([ends[:-1], ends[1:]], axis=1))
+
+    @property
+    def size(self) -> int:
+        """The bytes of all of them."""
+        return int((self.places[:, 1] - self.places[:, 0]).sum())
+
+    def __len__(self) -> int:
+        return len(self.places)
+
+    @overload
+    def __getitem__(self, at: int) -> str: ...
+    @overload
+    def __getitem__(self, at: slice) -> "Ids": ...
+    def __getitem__(self, at: int | slice) -> "str | Ids":
+        if isinstance(at, slice):
+            return Ids(self.text, self.places[at])
+        start, end = self.places[at].tolist()
+        return self.text[start:end].decode()
+
+    def __iter__(self) -> Iterator[str]:
+        return (self.text[start:end].decode() for start, end in self.places.tolist())
+
+
+_NO_IDS = Ids.of([])
+
+
 @dataclass(slots=True)
 class CallColumns:
     """Calls as columns of equal length, in the order of arrival; `biller` is the place of each one's id.
@@ -54,7 +93,7 @@ class CallColumns:
     All of the `ids` are good. One may have several places.
     """
 
-    ids: list[str] = field(default_factory=list)
+    ids: Ids = _NO_IDS
     biller: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     timestamp_ms: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
     latency_us: Int64s = field(default_factory=lambda: np.empty(0, np.int64))
@@ -67,7 +106,8 @@ class CallColumns:
     @property
     def biller_ids(self) -> list[str]:
         """Whose each call is."""
-        return [self.ids[number] for number in self.biller.tolist()]
+        ids = list(self.ids)
+        return [ids[number] for number in self.biller.tolist()]
 
     def of(self, chosen: NDArray[np.bool_] | Int64s) -> "CallColumns":
         """The calls that the mask keeps, or those at these places."""
@@ -119,7 +159,7 @@ def decode_calls(records: Sequence[Record], *, future_ms: int) -> tuple[CallColu
 def _without_strangers(calls: CallColumns) -> CallColumns:
     """Without the ids that nobody has any more: what was refused may have one that none can be."""
     used, calls.biller = np.unique(calls.biller, return_inverse=True)
-    calls.ids = [calls.ids[number] for number in used.tolist()]
+    calls.ids = Ids(calls.ids.text, calls.ids.places[used])
     return calls
 
 
@@ -131,9 +171,7 @@ def _read_plain(records: Sequence[Record]) -> tuple[CallColumns, Int64s, list[Re
     timestamp, latency, outcome, biller = (np.empty(len(some), np.int64) for _ in range(4))
     ids = np.empty((len(some), 2), np.int64)
     known = read_calls(np.frombuffer(some.data, np.uint8), starts, ends, timestamp, latency, outcome, biller, ids)
-    # Only letters of ids are among them, and those are ASCII.
-    names = [some.data[start:end].decode() for start, end in ids[:known].tolist()]
-    columns = CallColumns(names, biller, timestamp, latency, outcome, some.offsets)
+    columns = CallColumns(Ids(some.data, ids[:known]), biller, timestamp, latency, outcome, some.offsets)
     is_left = outcome == UNREAD
     if not is_left.any():
         return columns, some.timestamps, []
@@ -167,7 +205,7 @@ def _decode_one_by_one(
 
 def _joined(first: CallColumns, second: CallColumns) -> CallColumns:
     return CallColumns(
-        first.ids + second.ids,
+        Ids.of([*first.ids, *second.ids]),
         np.concatenate([first.biller, second.biller + len(first.ids)]),
         np.concatenate([first.timestamp_ms, second.timestamp_ms]),
         np.concatenate([first.latency_us, second.latency_us]),
@@ -204,7 +242,8 @@ def _columns(calls: list[CallEvent], offsets: list[int]) -> tuple[CallColumns, d
                 refused.setdefault(offsets[at], f"biller_id {one[:140]!r}: {PART_RULE}")
     latency = np.rint(np.array([call.latency_ms for call in calls]) * 1000.0).astype(np.int64)
     biller = np.array([numbers[one] for one in ids], np.int64)
-    return CallColumns(list(numbers), biller, timestamp, latency, outcome, np.array(offsets, np.int64)), refused
+    good = Ids.of("" if one in bad_ids else one for one in numbers)
+    return CallColumns(good, biller, timestamp, latency, outcome, np.array(offsets, np.int64)), refused
 
 
 def _outcomes_and_times(calls: list[CallEvent], offsets: list[int], refused: dict[int, str]) -> tuple[Int64s, Int64s]:

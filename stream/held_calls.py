@@ -1,42 +1,62 @@
 """Calls between Kafka and the store, as columns of small numbers: 29 bytes each, of however many billers they are."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from detection.kernel.id_numbers import FREE, number_ids, place_ids
 from detection.subject import Subject
 from stream.aggregation import Calls
-from stream.decoding import CallColumns
+from stream.decoding import CallColumns, Ids
+
+Int64s = NDArray[np.int64]
 
 # Subjects that are known by number: a flood of invented ids must not fill the memory.
 _MOST_NUMBERS = 1_000_000
 
 
-@dataclass(slots=True)
 class Numbers:
     """Subjects and sources by the order in which they were first seen."""
 
-    subjects: list[Subject] = field(default_factory=list)
-    sources: list[str] = field(default_factory=list)
-    _codes: dict[str, int] = field(default_factory=dict)
+    def __init__(self) -> None:
+        self.subjects: list[Subject] = []
+        self.sources: list[str] = []
+        # The ids of the subjects as `detection.kernel.id_numbers` has them.
+        self._secret = secrets.randbits(62)
+        self._names = np.empty(1 << 12, np.uint8)
+        self._ends = np.empty(1 << 8, np.int64)
+        self._table = np.full(1 << 9, FREE, np.int64)
 
-    def of_billers(self, ids: Sequence[str]) -> NDArray[np.int32]:
-        """The number of each of these billers."""
-        codes = self._codes
-        try:
-            return np.array([codes[one] for one in ids], np.int32)
-        except KeyError:
-            return np.array([self._of_biller(one) for one in ids], np.int32)
+    def of_billers(self, ids: Ids) -> Int64s:
+        """The number of each of these billers; all of the ids must be good ones."""
+        self._make_room(ids)
+        known = len(self.subjects)
+        numbers = np.empty(len(ids), np.int64)
+        ends = self._ends
+        text = np.frombuffer(ids.text, np.uint8)
+        after = number_ids(text, ids.places, self._secret, known, self._names, ends, self._table, numbers)
+        begin = int(ends[known - 1]) if known else 0
+        for end in ends[known:after].tolist():
+            self.subjects.append(Subject.biller(self._names[begin:end].tobytes().decode()))
+            begin = end
+        return numbers
 
-    def _of_biller(self, biller_id: str) -> int:
-        code = self._codes.get(biller_id)
-        if code is None:
-            code = self._codes[biller_id] = len(self.subjects)
-            self.subjects.append(Subject.biller(biller_id))
-        return code
+    def _make_room(self, ids: Ids) -> None:
+        """For as much as there can be new."""
+        known = len(self.subjects)
+        names = (int(self._ends[known - 1]) if known else 0) + ids.size
+        if names > len(self._names):
+            self._names = np.concatenate([self._names, np.empty(names, np.uint8)])
+        count = known + len(ids)
+        if count > len(self._ends):
+            self._ends = np.concatenate([self._ends, np.empty(count, np.int64)])
+        if 2 * count > len(self._table):
+            self._table = np.full(1 << (4 * count).bit_length(), FREE, np.int64)
+            place_ids(self._names, self._ends, self._secret, known, self._table)
 
     def of_source(self, source: str) -> int:
         """The number of the source."""
@@ -77,7 +97,7 @@ class HeldCalls:
         numbers = self._numbers
         part = _Part(
             numbers.of_source(source),
-            numbers.of_billers(columns.ids)[columns.biller],
+            numbers.of_billers(columns.ids)[columns.biller].astype(np.int32),
             columns.timestamp_ms,
             columns.latency_us,
             columns.outcome.astype(np.int8),
@@ -95,10 +115,10 @@ class HeldCalls:
 
     def _renumbered(self, part: _Part, other: Numbers) -> _Part:
         codes, places = np.unique(part.subject, return_inverse=True)
-        ids = [other.subjects[code].id for code in codes.tolist()]
+        ids = Ids.of(other.subjects[code].id for code in codes.tolist())
         return _Part(
             self._numbers.of_source(other.sources[part.source]),
-            self._numbers.of_billers(ids)[places],
+            self._numbers.of_billers(ids)[places].astype(np.int32),
             part.timestamp_ms,
             part.latency_us,
             part.outcome,

@@ -104,6 +104,7 @@ def test_any_damage_is_left_to_what_reads_windows(data: st.DataObject, start: in
     assert ours == absorbed([bytes(text)], arrived, newest, as_text=False)
 
 
+@settings(deadline=None)
 @given(st.integers(0, LAST_MINUTE))
 def test_every_minute_is_named_and_found_again(minute: int) -> None:
     rows = MinuteColumns(np.array([minute], np.int64), np.array([[2], [1], [1], [7], [1], [1], [1]], np.int64))
