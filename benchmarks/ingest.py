@@ -30,15 +30,15 @@ from benchmarks.result import Result, Target
 from detection.hours import HOUR_MS
 from local.stack import PARTITIONS, Stack
 
-# Enough for ten seconds and more of a steady rate.
-CALLS = 3_000_000
+# Enough for half a minute of a steady rate, and for several writes.
+CALLS = 12_000_000
 # What a stock agent reads of them.
 STOCK_CALLS = 80_000
 # By the number of billers, the minutes of event time that the calls are spread over.
 MINUTES = {1_000: 90.0, 100_000: 30.0}
 ROUNDS = 3
 
-_DEADLINE_SECONDS = 600
+_DEADLINE_SECONDS = 1200
 _UNFENCED = ("-m", "benchmarks._unfenced")
 _EMBEDDED = "the embedded broker"
 _APACHE = "Apache Kafka"

@@ -60,7 +60,7 @@ def add_flushes(app: faust.App, worker: Worker, history: History, settings: Sett
     async def flush_regularly() -> None:
         while not app.should_stop:
             await app.sleep(settings.flush_seconds)
-            await worker.flush()
+            await worker.flush_in_time()
             await worker.tick()
             # At the top of an hour there is more to close than one slice of time: in between, events are written.
             end = time.monotonic() + settings.flush_seconds

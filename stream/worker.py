@@ -36,6 +36,8 @@ from tracing import span
 log = structlog.get_logger()
 
 _PAGE = 1000
+# Whoever is behind writes seldom: each write costs as much for every biller, however few calls it has of it.
+_BEHIND_SECONDS = 10.0
 # The share of refused records is judged over at least this many.
 _JUDGED_RECORDS = 10_000
 
@@ -100,6 +102,9 @@ class Worker:
         pipeline.verify_with(self._progress.verify)
         self._partitions: set[Place] = set()
         self._next: dict[Place, int] = {}
+        # What waited in the broker when each partition was last read, and since when something is in memory.
+        self._waiting: dict[Place, int] = {}
+        self._held_since = 0.0
         self._is_placed = False
         # Counts how often partitions went: a decision about them that took longer is void.
         self._assignment = 0
@@ -174,7 +179,7 @@ class Worker:
         self._is_placed = False
         self._progress.doubt()
         self._progress.begin({})
-        self._next = {}
+        self._next, self._waiting = {}, {}
         self._pipeline.forget()
         self._trails.forget()
         self._pipeline.release(sorted(self._partitions))
@@ -195,13 +200,16 @@ class Worker:
                 place, f"ends at offset {batch.end}, but was already read up to {self._next[place]}"
             )
         self._next[place] = records[-1].offset + 1
+        waiting = self._waiting[place] = max(batch.end - self._next[place], 0)
         self.absorbed_batches += 1
+        if not self.in_memory:
+            self._held_since = time.monotonic()
         take = self._pipeline.absorb_observations if topic == OBSERVATIONS else self._pipeline.absorb_calls
         with self._trails.batch(batch) as trail:
             taken, refused = take(topic, partition, records, _Taken(batch.handle, place, reached_after(records[-1])))
             if trail is not None:
                 trail.set({"tidemark.taken": taken, "tidemark.dead": refused})
-        self._instruments.consumer_lag.labels(topic, partition).set(max(batch.end - records[-1].offset - 1, 0))
+        self._instruments.consumer_lag.labels(topic, partition).set(waiting)
         self._judge(taken, refused)
         weight = self._pipeline.load.weight
         if weight + self._written.weight >= self._flush_events:
@@ -230,6 +238,12 @@ class Worker:
 
     def _places(self) -> set[str]:
         return {f"{topic}/{partition}" for topic, partition in self._partitions}
+
+    async def flush_in_time(self) -> None:
+        """As `flush`; but while more waits in the broker than is in memory, it may wait for some seconds."""
+        is_behind = sum(self._waiting.values()) > self.in_memory
+        if not is_behind or time.monotonic() - self._held_since >= _BEHIND_SECONDS:
+            await self.flush()
 
     async def flush(self) -> None:
         """Write what was absorbed, waiting for a store that is away, then acknowledge it."""

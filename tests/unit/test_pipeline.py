@@ -108,6 +108,26 @@ async def test_a_lost_reply_is_repeated_without_counting_anything_twice() -> Non
     assert comparable(store) == comparable(await written(RECORDS))
 
 
+async def test_a_flush_in_many_slices_is_the_same_as_one_in_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    records = [record(at, minutes=at * 3, biller=f"B{at % 7}") for at in range(140)]
+    whole = await written(records)
+    monkeypatch.setattr("stream.pipeline._SLICE_SUBJECTS", 2)
+    monkeypatch.setattr("stream.pipeline._SLICE_CALLS", 30)
+    assert comparable(await written(records)) == comparable(whole)
+    # One slice fails when others are written: all of it comes again, and what is there counts as replayed.
+    store = Unreliable(POLICY)
+    one = pipeline(store)
+    one.absorb_calls("calls", 0, records, "all")
+    store.failures.append(DependencyError("redis", "away in the middle"))
+    with pytest.raises(DependencyError):
+        await one.flush()
+    flushed = await one.flush()
+    assert flushed.handles == ["all"]
+    assert 0 < flushed.events["calls", "replayed"] < 140
+    assert flushed.events["calls", "accepted"] + flushed.events["calls", "replayed"] == 140
+    assert comparable(store) == comparable(whole)
+
+
 async def test_a_write_that_somebody_else_was_ahead_of_is_applied_again_on_top() -> None:
     store = Unreliable(POLICY)
     one = pipeline(store)
