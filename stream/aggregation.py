@@ -32,15 +32,18 @@ _HALF_MASK = (1 << HALF_BITS) - 1
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls of several sources as columns; `subject` and `source` index the two lists."""
+    """Calls of several sources as columns; `subject` and `source` index the two lists.
+
+    As they wait in memory some of the columns are of smaller numbers; whatever is chosen of them has whole ones.
+    """
 
     subjects: Sequence[Subject]
     sources: Sequence[str]
-    subject: Int64s
-    source: Int64s
+    subject: Int64s | NDArray[np.int32]
+    source: Int64s | NDArray[np.int32]
     timestamp_ms: Int64s
     latency_us: Int64s
-    outcome: Int64s
+    outcome: Int64s | NDArray[np.int8]
     offset: Int64s
 
     def of(self, kept: NDArray[np.bool_] | Int64s) -> "Calls":
@@ -48,16 +51,16 @@ class Calls:
         return Calls(
             self.subjects,
             self.sources,
-            self.subject[kept],
-            self.source[kept],
+            self.subject[kept].astype(np.int64, copy=False),
+            self.source[kept].astype(np.int64, copy=False),
             self.timestamp_ms[kept],
             self.latency_us[kept],
-            self.outcome[kept],
+            self.outcome[kept].astype(np.int64, copy=False),
             self.offset[kept],
         )
 
 
-def slices(subject: Int64s, *, subjects: int, calls: int) -> list[Int64s]:
+def slices(subject: Int64s | NDArray[np.int32], *, subjects: int, calls: int) -> list[Int64s]:
     """The places of all calls, by whole subjects: as many as these to a slice, and calls of more than one only so far.
 
     Those of a subject stay in the order of arrival.
@@ -273,7 +276,7 @@ def latency_bins(latency_us: Int64s) -> Int64s:
     return np.where(latency_us > 0, bins, 0)
 
 
-def _groups(ordered: Int64s) -> tuple[Int64s, Int64s]:
+def _groups(ordered: Int64s | NDArray[np.int32]) -> tuple[Int64s, Int64s]:
     """Where each run of equal values begins, and for each place the number of its run."""
     changes = np.empty(len(ordered), np.bool_)
     changes[:1] = True

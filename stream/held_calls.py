@@ -136,16 +136,16 @@ class HeldCalls:
     def calls(self) -> Calls:
         """All of them."""
         parts = self._parts
-        empty = np.empty(0, np.int64)
+        none = np.empty(0, np.int64)
         return Calls(
             subjects=self._numbers.subjects,
             sources=self._numbers.sources,
-            subject=np.concatenate([empty, *(part.subject for part in parts)]),
+            subject=np.concatenate([none.astype(np.int32), *(part.subject for part in parts)]),
             source=np.repeat(
-                np.array([part.source for part in parts], np.int64), [len(part.subject) for part in parts]
+                np.array([part.source for part in parts], np.int32), [len(part.subject) for part in parts]
             ),
-            timestamp_ms=np.concatenate([empty, *(part.timestamp_ms for part in parts)]),
-            latency_us=np.concatenate([empty, *(part.latency_us for part in parts)]),
-            outcome=np.concatenate([empty, *(part.outcome for part in parts)]),
-            offset=np.concatenate([empty, *(part.offset for part in parts)]),
+            timestamp_ms=np.concatenate([none, *(part.timestamp_ms for part in parts)]),
+            latency_us=np.concatenate([none, *(part.latency_us for part in parts)]),
+            outcome=np.concatenate([none.astype(np.int8), *(part.outcome for part in parts)]),
+            offset=np.concatenate([none, *(part.offset for part in parts)]),
         )
