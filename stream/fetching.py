@@ -47,6 +47,8 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
 
     def __init__(self, tp: Any, records: Fetched, *others: Any) -> None:
         super().__init__(tp, records, *others)
+        # aiokafka's iterator and this object hold each other: the bytes would stay until the collector looks, seldom.
+        self._records_iterator = None
         self._data = records.data
         self._at = 0
         # What was found and is not taken yet: records and the offset behind them, or a batch that is aiokafka's.

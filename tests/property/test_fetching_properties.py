@@ -1,6 +1,8 @@
 """Records read as bytes and places are those that aiokafka reads, whatever the log holds and however it is cut."""
 
+import gc
 import struct
+import weakref
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from types import SimpleNamespace
@@ -123,6 +125,25 @@ def logs(draw: st.DrawFn, *, magics: Sequence[int] = (2, 2, 2, 1, 0)) -> Log:
             gap=draw(st.sampled_from([0, 0, 0, 3])) if magic == 2 else 0,
         )
     return log
+
+
+@pytest.mark.parametrize("is_transactional", [False, True])
+def test_bytes_that_were_read_go_at_once(is_transactional: bool) -> None:
+    # Not when the collector looks for cycles, which a worker has it do seldom: each holds megabytes.
+    log = Log()
+    log.append([(None, b"{}", [])] * 5, is_transactional=is_transactional)
+    fetched = fetching.Fetched(log.data)
+    gone = weakref.ref(fetched)
+    gc.disable()
+    try:
+        records = fetching.PartitionRecords(TP, fetched, None, 0, None, None, True, 0)
+        del fetched
+        assert len(records.take(9)) == 5
+        assert not records.take(9)
+        del records
+        assert gone() is None
+    finally:
+        gc.enable()
 
 
 @settings(deadline=None)
