@@ -254,11 +254,11 @@ class Settings(BaseSettings):
         default=1.0, ge=0.05, le=60, description="Seconds between two writes of what was absorbed."
     )
     flush_events: int = Field(
-        default=4_000_000,
+        default=16_000_000,
         ge=1,
         le=100_000_000,
         description="Calls in memory at which reading waits for a write, which begins at half of them: the bound on "
-        "the worker's memory, 30 to 100 bytes each. An observation counts as 30 calls.",
+        "the worker's memory, 30 to 60 bytes each. An observation counts as 30 calls.",
     )
     cached_subjects: int = Field(
         default=5000,

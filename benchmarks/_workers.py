@@ -6,7 +6,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Set as AbstractSet
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import TracebackType
@@ -159,6 +161,25 @@ class Workers:
     def _logs(self) -> str:
         logs = (self._folder / f"worker-{number}.log" for number in range(self._count))
         return "\n".join(log.read_text(errors="replace")[-2000:] for log in logs)
+
+
+@contextmanager
+def on_one_core(servers: Iterable[psutil.Process]) -> Iterator[None]:
+    """These processes, and those that are started meanwhile, share one core."""
+    allowed = os.sched_getaffinity(0)
+    threads = [thread.id for server in servers for thread in server.threads()]
+
+    def move(cores: AbstractSet[int]) -> None:
+        for thread in (0, *threads):
+            # One may have ended by now.
+            with suppress(ProcessLookupError):
+                os.sched_setaffinity(thread, cores)
+
+    move({min(allowed)})
+    try:
+        yield
+    finally:
+        move(allowed)
 
 
 def accepted(url: str) -> int:

@@ -3,7 +3,8 @@
 Beside it, on the same topic in the same run: a stock Faust agent that only decodes, and aiokafka's bare loop, which
 decodes nothing. On the embedded broker, and on Apache Kafka where there is Java and Maven. The billers are known
 before, with four weeks behind them; the producer has ended before anything is read. Then what the fence costs: the same
-worker, with all that makes a call count exactly once taken out of it (`benchmarks._unfenced`). Then two workers.
+worker, with all that makes a call count exactly once taken out of it (`benchmarks._unfenced`). Then two workers, beside
+one that has the same machine, and beside one that has a single core of it with broker and Redis.
 
 The hour of the 1,000 billers closes on the way. That of the 100,000 does not: at this rate they would need hours of
 calls for each closing, and `close` measures it.
@@ -24,19 +25,19 @@ import psutil
 
 from benchmarks._calls import TOPIC, Traffic, produce
 from benchmarks._population import HOUR, INTO_HOUR_MS, Population, fill
-from benchmarks._workers import PRODUCT, Run, Workers, accepted
+from benchmarks._workers import PRODUCT, Run, Workers, accepted, on_one_core
 from benchmarks.context import ROOT, Context
 from benchmarks.result import Result, Target
 from detection.hours import HOUR_MS
 from local.stack import PARTITIONS, Stack
 
-# Enough for half a minute of a steady rate, and for several writes.
-CALLS = 12_000_000
+# By the number of billers: enough for several writes.
+CALLS = {1_000: 12_000_000, 100_000: 24_000_000}
 # What a stock agent reads of them.
 STOCK_CALLS = 80_000
 # By the number of billers, the minutes of event time that the calls are spread over.
 MINUTES = {1_000: 90.0, 100_000: 30.0}
-ROUNDS = 3
+ROUNDS = {1_000: 3, 100_000: 2}
 
 _DEADLINE_SECONDS = 1200
 _UNFENCED = ("-m", "benchmarks._unfenced")
@@ -55,6 +56,14 @@ class _Place:
     environment: Mapping[str, str]
     servers: Mapping[str, Sequence[psutil.Process]]
     folder: Path
+
+    @property
+    def calls(self) -> int:
+        return CALLS[self.billers]
+
+    @property
+    def rounds(self) -> int:
+        return ROUNDS[self.billers] if self.broker == _EMBEDDED else 1
 
     def population(self, *, has_offsets: bool) -> Population:
         log_id = self.environment["TIDEMARK_KAFKA_LOG_ID"]
@@ -75,14 +84,13 @@ def run(context: Context) -> list[Result]:
 
 def _measure(place: _Place, context: Context) -> list[Result]:
     with context.part(place.title("bare aiokafka loop")):
-        bare = CALLS / _read("bare", place.brokers, CALLS)
+        bare = place.calls / _read("bare", place.brokers, place.calls)
     with context.part(place.title("stock Faust agent")):
         stock = STOCK_CALLS / _read("stock", place.brokers, STOCK_CALLS)
     fenced: list[Run] = []
     unfenced: list[Run] = []
-    rounds = ROUNDS if place.broker == _EMBEDDED else 1
-    for number in range(rounds):
-        with context.part(place.title(f"worker, round {number + 1} of {rounds}")):
+    for number in range(place.rounds):
+        with context.part(place.title(f"worker, round {number + 1} of {place.rounds}")):
             fenced.append(_run(place, context))
             if place.broker == _EMBEDDED:
                 unfenced.append(_run(place, context, command=_UNFENCED, is_fenced=False))
@@ -117,28 +125,46 @@ def _measure(place: _Place, context: Context) -> list[Result]:
             )
         )
     if place.billers == min(MINUTES):
-        results.append(_two(place, context, ours))
+        results += _two(place, context, ours)
     return results
 
 
-def _two(place: _Place, context: Context, one: float) -> Result:
-    with context.part(place.title("two workers")):
-        pair = [_run(place, context, count=2) for _ in range(ROUNDS if place.broker == _EMBEDDED else 1)]
-    return Result(
-        name=place.title("two workers on the machine's cores, broker and Redis among them"),
-        value=median(run.per_second for run in pair),
-        unit="calls/s",
-        reference="one worker",
-        reference_value=one,
-        target=Target(ratio_at_least=1.7),
-    )
+def _two(place: _Place, context: Context, one: float) -> list[Result]:
+    pair: list[Run] = []
+    confined: list[Run] = []
+    with context.part(place.title("two workers, and one on a single core")):
+        for _ in range(place.rounds):
+            pair.append(_run(place, context, count=2))
+            with on_one_core(process for processes in place.servers.values() for process in processes):
+                confined.append(_run(place, context, what="one core for 1"))
+    references = {
+        "one worker, with as many cores": one,
+        "one worker, with broker and Redis on a single core": median(run.per_second for run in confined),
+    }
+    return [
+        Result(
+            name=place.title("two workers on the machine's cores, broker and Redis among them"),
+            value=median(run.per_second for run in pair),
+            unit="calls/s",
+            reference=reference,
+            reference_value=value,
+            target=Target(ratio_at_least=1.7),
+        )
+        for reference, value in references.items()
+    ]
 
 
 _runs = iter(range(1, 1_000_000))
 
 
 def _run(
-    place: _Place, context: Context, *, count: int = 1, command: Sequence[str] = PRODUCT, is_fenced: bool = True
+    place: _Place,
+    context: Context,
+    *,
+    count: int = 1,
+    command: Sequence[str] = PRODUCT,
+    is_fenced: bool = True,
+    what: str = "",
 ) -> Run:
     """One run from the beginning of the topic, by a group of its own, into a Redis of its own."""
     number = next(_runs)
@@ -147,13 +173,14 @@ def _run(
     fill(url, place.population(has_offsets=is_fenced))
     before = accepted(url)
     with Workers(environment, place.folder, count=count, command=command) as workers:
-        run = workers.until(CALLS, within_seconds=_DEADLINE_SECONDS, beside=place.servers)
-    if is_fenced and accepted(url) - before != CALLS:
-        raise RuntimeError(f"Redis has accepted {accepted(url) - before:,} of {CALLS:,} calls")
+        run = workers.until(place.calls, within_seconds=_DEADLINE_SECONDS, beside=place.servers)
+    if is_fenced and accepted(url) - before != place.calls:
+        raise RuntimeError(f"Redis has accepted {accepted(url) - before:,} of {place.calls:,} calls")
     shares = " and ".join(f"{calls:,}" for calls in run.of_each)
     per_call = 1e6 * sum(share for name, share in run.cpu.items() if name.startswith("worker")) / run.per_second
     context.say(
-        f"{place.title(f'{count} x {command[-1]}')}: {run.per_second:,.0f} calls/s in {run.seconds:.1f} s ({shares}); "
+        f"{place.title(f'{what or count} x {command[-1]}')}: {run.per_second:,.0f} calls/s in {run.seconds:.1f} s "
+        f"({shares}); "
         f"of a core: {run.cpu_text()}; {per_call:.2f} µs of processor time a call; peak {run.peak_mib:,.0f} MiB; "
         f"{run.counted.get('tidemark_windows_closed_total', 0):,.0f} windows closed"
     )
@@ -221,8 +248,9 @@ def _stores(stack: Stack) -> dict[str, list[psutil.Process]]:
 
 def _fill_topic(brokers: str, billers: int, broker: str, context: Context) -> None:
     start_ms = HOUR * HOUR_MS + INTO_HOUR_MS
-    traffic = Traffic(calls=CALLS, billers=billers, partitions=PARTITIONS, start_ms=start_ms, minutes=MINUTES[billers])
-    with context.part(f"sending {CALLS:,} calls of {billers:,} billers to {broker}"):
+    calls = CALLS[billers]
+    traffic = Traffic(calls=calls, billers=billers, partitions=PARTITIONS, start_ms=start_ms, minutes=MINUTES[billers])
+    with context.part(f"sending {calls:,} calls of {billers:,} billers to {broker}"):
         produce(brokers, traffic)
 
 

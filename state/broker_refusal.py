@@ -19,6 +19,7 @@ from state.brokers import Brokers
 
 _SETTING: Final = "TIDEMARK_KAFKA"
 _PORT: Final = 9092
+_CLOSED: Final = (KafkaConnectionError, ConnectionResetError, ConnectionAbortedError)
 
 
 async def refusal(brokers: Brokers, *, within_seconds: float = 5.0) -> str | None:
@@ -40,9 +41,38 @@ async def refusal(brokers: Brokers, *, within_seconds: float = 5.0) -> str | Non
         # TimeoutError is one of OSError.
         except (KafkaError, OSError) as error:
             said = _explained(brokers, error)
-            if said is not None:
-                return f"{host}:{port} {said}"
+            if said is None or (isinstance(error, _CLOSED) and not await _is_there(host, port, within_seconds)):
+                continue
+            return f"{host}:{port} {said}"
     return None
+
+
+async def _is_there(host: str, port: int, within_seconds: float) -> bool:
+    """Whether anybody answers: in front of a broker that is away, a balancer takes connections and closes them."""
+    try:
+        async with asyncio.timeout(within_seconds):
+            # A listener without TLS says which versions it speaks before it wants to know who asks.
+            connection = await create_conn(host, port, request_timeout_ms=round(within_seconds * 1000))
+            connection.close()
+            return True
+    except (KafkaError, OSError):
+        pass
+    # Whoever it is: nothing is told to it.
+    anybody = ssl.create_default_context()
+    anybody.check_hostname = False
+    anybody.verify_mode = ssl.CERT_NONE
+    try:
+        async with asyncio.timeout(within_seconds):
+            _, writer = await asyncio.open_connection(host, port, ssl=anybody)
+            writer.close()
+    except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
+        return False
+    except ssl.SSLError:
+        # Refused, in the words of TLS.
+        return True
+    except OSError:
+        return False
+    return True
 
 
 async def reason(brokers: Brokers, error: BaseException, *, within_seconds: float = 2.0) -> str:
@@ -67,7 +97,7 @@ def _explained(brokers: Brokers, error: Exception) -> str | None:
                 f"does not take the user {brokers.username!r} with this password: correct {_SETTING}_USERNAME and "
                 f"{_SETTING}_PASSWORD, or {_SETTING}_SASL_MECHANISM, which is {brokers.mechanism}"
             )
-        case KafkaConnectionError() | ConnectionResetError() | ConnectionAbortedError():
+        case _ if isinstance(error, _CLOSED):
             return f"closes the connection: {_wanted(brokers)}"
         case _:
             return None

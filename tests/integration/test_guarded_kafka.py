@@ -277,3 +277,23 @@ async def test_each_reason_of_a_refusal_is_told_apart(
         said = await refusal(brokers)
         assert said is None if part is None else said is not None and part in said, (brokers, said)
         no_secret_in(f"{brokers!r} {said}")
+
+
+@pytest.mark.parametrize("is_abrupt", [False, True])
+async def test_a_broker_that_is_away_behind_a_balancer_refuses_nobody(authority: Authority, is_abrupt: bool) -> None:
+    async def close(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1)
+        if is_abrupt:
+            writer.transport.abort()
+        writer.close()
+
+    known = certified(authority)
+    async with await asyncio.start_server(close, "127.0.0.1", 0) as balancer:
+        place = f"127.0.0.1:{balancer.sockets[0].getsockname()[1]}"
+        for brokers in (
+            Brokers(place),
+            Brokers(place, "SSL", certificates=known),
+            Brokers(place, "SASL_PLAINTEXT", "PLAIN", USER, PASSWORD),
+            Brokers(place, "SASL_SSL", "PLAIN", USER, PASSWORD, known),
+        ):
+            assert await refusal(brokers) is None, brokers
