@@ -112,6 +112,13 @@ def _measure(place: _Place, context: Context) -> list[Result]:
             reference_value=bare,
             target=Target(ratio_at_least=0.5),
         ),
+        Result(
+            name=place.title("largest memory of the worker"),
+            value=max(one.peak_mib for one in fenced),
+            unit="MiB",
+            # What it is allowed in k8s/base.
+            target=Target(at_most=2048),
+        ),
     ]
     if unfenced:
         results.append(

@@ -12,6 +12,7 @@ from detection.kernel.call_text import read_calls
 from detection.kernel.id_numbers import number_ids, place_ids
 from detection.kernel.log_records import BATCH_COLUMNS, RECORD_COLUMNS, index_records
 from detection.kernel.minute_text import SUMS, merge_minutes
+from detection.kernel.number_order import order_by_number
 from detection.live import judge_minutes
 from detection.live_normals import live_normals, live_normals_of_many
 from detection.policy import Policy
@@ -32,6 +33,7 @@ def load_machine_code(policy: Policy) -> None:
     merge_minutes(nothing, place, place, np.empty((SUMS, 0), np.int64), place[:0], place[:0], place[:0], no_text, place)
     number_ids(nothing, ids[:0], 0, 0, no_text, place, place, place)
     place_ids(no_text, place, 0, 0, place)
+    order_by_number(np.empty(0, np.int32), place, np.empty(0, np.int32))
     state = SubjectState(Subject.biller("nobody"), watermark_ms=(_HOUR + 3) * HOUR_MS)
     state.windows = {hour: CallWindow(calls=1) for hour in (_HOUR, _HOUR + 1)}
     close([state], state.watermark_ms, policy)

@@ -32,18 +32,15 @@ _HALF_MASK = (1 << HALF_BITS) - 1
 
 @dataclass(frozen=True, slots=True)
 class Calls:
-    """Calls of several sources as columns; `subject` and `source` index the two lists.
-
-    As they wait in memory some of the columns are of smaller numbers; whatever is chosen of them has whole ones.
-    """
+    """Calls of several sources as columns; `subject` and `source` index the two lists."""
 
     subjects: Sequence[Subject]
     sources: Sequence[str]
-    subject: Int64s | NDArray[np.int32]
-    source: Int64s | NDArray[np.int32]
+    subject: Int64s
+    source: Int64s
     timestamp_ms: Int64s
     latency_us: Int64s
-    outcome: Int64s | NDArray[np.int8]
+    outcome: Int64s
     offset: Int64s
 
     def of(self, kept: NDArray[np.bool_] | Int64s) -> "Calls":
@@ -51,31 +48,13 @@ class Calls:
         return Calls(
             self.subjects,
             self.sources,
-            self.subject[kept].astype(np.int64, copy=False),
-            self.source[kept].astype(np.int64, copy=False),
+            self.subject[kept],
+            self.source[kept],
             self.timestamp_ms[kept],
             self.latency_us[kept],
-            self.outcome[kept].astype(np.int64, copy=False),
+            self.outcome[kept],
             self.offset[kept],
         )
-
-
-def slices(subject: Int64s | NDArray[np.int32], *, subjects: int, calls: int) -> list[Int64s]:
-    """The places of all calls, by whole subjects: as many as these to a slice, and calls of more than one only so far.
-
-    Those of a subject stay in the order of arrival.
-    """
-    order = np.argsort(subject, kind="stable")
-    starts, _ = _groups(subject[order])
-    ends = np.append(starts[1:], len(order))
-    found = []
-    at = 0
-    while at < len(starts):
-        within = int(np.searchsorted(ends, starts[at] + calls, side="right"))
-        after = min(max(within, at + 1), at + subjects)
-        found.append(order[starts[at] : ends[after - 1]])
-        at = after
-    return found
 
 
 @dataclass(frozen=True, slots=True)
@@ -276,7 +255,7 @@ def latency_bins(latency_us: Int64s) -> Int64s:
     return np.where(latency_us > 0, bins, 0)
 
 
-def _groups(ordered: Int64s | NDArray[np.int32]) -> tuple[Int64s, Int64s]:
+def _groups(ordered: Int64s) -> tuple[Int64s, Int64s]:
     """Where each run of equal values begins, and for each place the number of its run."""
     changes = np.empty(len(ordered), np.bool_)
     changes[:1] = True

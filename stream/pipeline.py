@@ -29,7 +29,7 @@ from detection.windows import size
 from state.minute_texts import absorb_minutes
 from state.sources import source_of
 from state.store import StateStore
-from stream.aggregation import Calls, aggregate, aggregate_observations, slices
+from stream.aggregation import Calls, aggregate, aggregate_observations
 from stream.buffer import Buffer, Flushed, Load, Step
 from stream.closing import Closing
 from stream.dead_letters import DeadLetter, of_crowded, of_late_calls, of_late_observations, of_rejected
@@ -232,19 +232,19 @@ class Pipeline:
             with span("dead-letters", letters=len(buffer.dead_letters)):
                 await self._send_dead_letters(buffer.dead_letters)
             buffer.dead_letters = []
-        calls = buffer.calls.calls()
-        clock_ms = await self._advance(calls, buffer.observed)
+        clock_ms = await self._advance(buffer)
         passing = _Passing(clock_ms)
-        found = await asyncio.to_thread(slices, calls.subject, subjects=_SLICE_SUBJECTS, calls=_SLICE_CALLS)
+        calls = await asyncio.to_thread(buffer.calls.merged)
+        found = await asyncio.to_thread(calls.slices, subjects=_SLICE_SUBJECTS, calls=_SLICE_CALLS)
 
-        async def write(some: Sequence[NDArray[np.int64]]) -> None:
+        async def write(some: Sequence[NDArray[np.int32]]) -> None:
             for places in some:
                 await self._write_slice(calls.of(places), (), passing, flushed)
 
         await each_part(found, write, size=1, at_once=_SLICES_AT_ONCE)
         if buffer.observed:
             await self._write_slice(calls.of(np.empty(0, np.int64)), buffer.observed, passing, flushed)
-        flushed.count_replayed(len(calls.offset), len(buffer.observed))
+        flushed.count_replayed(len(calls), len(buffer.observed))
 
     async def _write_slice(
         self, calls: Calls, observed: Sequence[tuple[str, ObservedAt]], passing: _Passing, flushed: Flushed
@@ -261,11 +261,11 @@ class Pipeline:
             observed = [(source, one) for source, one in observed if one.observed.subject in refused]
         raise ConflictError(f"{len(refused)} subjects were written by others {_ATTEMPTS} times in a row: {refused}")
 
-    async def _advance(self, calls: Calls, observed: Sequence[tuple[str, ObservedAt]]) -> int:
+    async def _advance(self, buffer: Buffer) -> int:
         """What the clock shows, with the events of this flush."""
-        if len(calls.timestamp_ms):
-            self._newest_ms = max(self._newest_ms, int(calls.timestamp_ms.max()))
-        for _, one in observed:
+        for newest_ms in buffer.calls.newest_ms().values():
+            self._newest_ms = max(self._newest_ms, newest_ms)
+        for _, one in buffer.observed:
             self._newest_ms = max(self._newest_ms, one.observed.timestamp_ms)
         return await self._clock_ms()
 
@@ -281,7 +281,9 @@ class Pipeline:
         flushed: Flushed,
     ) -> set[Subject]:
         """One try for all subjects of these events; those that somebody else has written meanwhile."""
-        subjects = [calls.subjects[code] for code in np.unique(calls.subject).tolist()]
+        # They are in the order of their subjects.
+        codes = calls.subject[np.diff(calls.subject, prepend=-1) != 0]
+        subjects = [calls.subjects[code] for code in codes.tolist()]
         subjects += dict.fromkeys(one.observed.subject for _, one in observed)
         if not subjects:
             return set()

@@ -7,7 +7,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from stream import held_calls
-from stream.aggregation import slices
 from stream.decoding import CallColumns, Ids
 from stream.held_calls import HeldCalls, Numbers
 
@@ -28,7 +27,9 @@ def columns(names: Sequence[str], offset: int) -> CallColumns:
 
 
 def rows(held: HeldCalls) -> list[Row]:
-    found = held.calls()
+    merged = held.merged()
+    assert len(merged) == len(held)
+    found = merged.of(np.arange(len(merged)))
     numbers = (found.subject, found.source, found.timestamp_ms, found.latency_us, found.outcome, found.offset)
     each = zip(*(one.tolist() for one in numbers), strict=True)
     return [(found.subjects[subject].id, found.sources[source], *rest) for subject, source, *rest in each]
@@ -94,7 +95,7 @@ def test_a_flood_of_ids_is_forgotten_and_nothing_is_mixed_up(
         second = first.successor()
     finally:
         held_calls._MOST_NUMBERS = most
-    assert not second.calls().subjects
+    assert not second.merged().subjects
     for number, (source, names) in enumerate(others, len(flood)):
         second.hold(source, columns(names, 1000 * number))
     first.extend(second)
@@ -104,7 +105,12 @@ def test_a_flood_of_ids_is_forgotten_and_nothing_is_mixed_up(
 @settings(deadline=None)
 @given(st.lists(st.integers(0, 12), max_size=60), st.integers(1, 5), st.integers(1, 9))
 def test_slices_are_whole_subjects_in_the_order_of_arrival(subjects: list[int], most: int, calls: int) -> None:
-    found = slices(np.array(subjects, np.int64), subjects=most, calls=calls)
+    held = HeldCalls()
+    # All are known, and some of them have no call.
+    held._numbers.of_billers(Ids.of(f"b{number}" for number in range(13)))
+    for start in range(0, len(subjects), 7):
+        held.hold("log/calls/0", columns([f"b{number}" for number in subjects[start : start + 7]], start))
+    found = held.merged().slices(subjects=most, calls=calls)
     assert sorted(place for places in found for place in places.tolist()) == list(range(len(subjects)))
     seen: set[int] = set()
     for places in found:
@@ -117,3 +123,38 @@ def test_slices_are_whole_subjects_in_the_order_of_arrival(subjects: list[int], 
         for one in set(within):
             own = [place for place in places.tolist() if subjects[place] == one]
             assert own == sorted(own)
+
+
+large = st.integers(0, 2**40)
+
+
+@settings(deadline=None)
+@given(st.lists(st.lists(st.tuples(large, large, large), min_size=1, max_size=4), min_size=1, max_size=5))
+def test_numbers_that_are_not_small_stay_what_they_are(batches: list[list[tuple[int, int, int]]]) -> None:
+    held = HeldCalls()
+    for batch in batches:
+        ms, latency, offset = (np.array(column, np.int64) for column in zip(*batch, strict=True))
+        zeros = np.zeros(len(batch), np.int64)
+        held.hold("log/calls/0", CallColumns(Ids.of(["b"]), zeros, ms, latency, zeros, offset))
+    rows_of_all = [row for batch in batches for row in batch]
+    # Twice, as after a write that failed: what was merged is a batch's again.
+    for _ in range(2):
+        merged = held.merged()
+        found = merged.of(np.arange(len(merged)))
+        each = zip(found.timestamp_ms.tolist(), found.latency_us.tolist(), found.offset.tolist(), strict=True)
+        assert list(each) == rows_of_all
+
+
+def test_a_call_takes_seventeen_bytes() -> None:
+    held = HeldCalls()
+    for start in range(0, 100_000, 1000):
+        batch = columns(["b"] * 1000, start)
+        # Up to 35 minutes fit.
+        batch.latency_us = batch.latency_us // 2
+        held.hold("log/calls/0", batch)
+    for _ in range(2):
+        merged = held.merged()
+        once = (merged.subject, merged.after_ms, merged.latency_us, merged.outcome, merged.after_offset)
+        assert sum(one.nbytes for one in once) == 17 * len(held)
+        # Not each batch beside all of them.
+        assert all(np.shares_memory(part, merged.after_ms) for part in held._after_ms)
