@@ -166,8 +166,9 @@ def advance(
     A point with too little evidence changes nothing, and so does one that comes after the alert has moved on: an event
     or an hour from before it opened, or from while it was open and is resolved.
 
-    A closed hour that is judged again counts as it was judged last, as if it had not been judged before; but what was
-    told stands, and so does what was counted, where minutes came since.
+    A closed hour that is judged again counts as it was judged last, as if it had not been judged before, and not at all
+    where its evidence is too little by now; but what was told stands, and so does what was counted, where minutes came
+    since.
     """
     if known is not None and judged.span == "hour" and judged.at_ms <= _counted_ms(known):
         return _advance_again(known, rule, metric, subject, judged, bar=bar)
