@@ -80,9 +80,9 @@ class WorkerApp(faust.App):
 
     closing: tuple[Callable[[], Awaitable[None]], ...] = ()
 
-    async def on_stop(self) -> None:
-        """Faust first stops the consumer, then we write what it had delivered, then the connections go."""
-        await super().on_stop()
+    async def on_shutdown(self) -> None:
+        """Faust has stopped the consumer, we have written what it delivered, and no task is left: connections go."""
+        await super().on_shutdown()
         for close in self.closing:
             await close()
 
