@@ -258,7 +258,7 @@ class Settings(BaseSettings):
         ge=1,
         le=100_000_000,
         description="Calls in memory at which reading waits for a write, which begins at half of them: the bound on "
-        "the worker's memory, 30 to 60 bytes each. An observation counts as 30 calls.",
+        "the worker's memory, 20 to 50 bytes each. An observation counts as 30 calls.",
     )
     cached_subjects: int = Field(
         default=5000,
