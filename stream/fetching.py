@@ -132,8 +132,8 @@ class PartitionRecords(fetcher.PartitionRecords):  # type: ignore[misc]  # aioka
     def _read(self, batches: Sequence[Batch]) -> LogRecords:
         """The records of several uncompressed batches, or of a compressed one."""
         if batches[0].is_compressed:
-            return LogRecords.of_compressed(self._data, batches[0])
-        return LogRecords.of_batches(self._data, batches)
+            return LogRecords.of_compressed(self._data, batches[0], self._tp)
+        return LogRecords.of_batches(self._data, batches, self._tp)
 
 
 class FetchResult(fetcher.FetchResult):  # type: ignore[misc]  # as above

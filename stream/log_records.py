@@ -26,6 +26,9 @@ from detection.kernel.log_records import (
 )
 
 Int64s = NDArray[np.int64]
+# A topic and the number of a partition.
+Source = tuple[str, int]
+_NOWHERE: Source = ("", -1)
 
 # Base offset, length of all that follows on it, leader epoch, magic: in the same places in every format. Then, from v2
 # on: CRC, attributes, last offset delta, first and last time, producer's id, epoch and sequence, number of records.
@@ -100,11 +103,12 @@ def batch_at(data: bytes, at: int) -> Batch | None:
 class LogRecord:
     """One of them, read when it is asked for; `timestamp` is in ms since the epoch, or -1."""
 
-    __slots__ = ("_data", "_places", "offset", "timestamp")
+    __slots__ = ("_data", "_places", "offset", "partition", "timestamp", "topic")
 
-    def __init__(self, data: bytes, places: Sequence[int]) -> None:
+    def __init__(self, data: bytes, places: Sequence[int], source: Source) -> None:
         self._data = data
         self._places = places
+        self.topic, self.partition = source
         self.offset = places[OFFSET]
         self.timestamp = places[TIMESTAMP]
 
@@ -119,13 +123,13 @@ class LogRecord:
         return None if places[VALUE] < 0 else self._data[places[VALUE] : places[VALUE_END]]
 
     @property
-    def headers(self) -> list[tuple[str, bytes | None]]:
+    def headers(self) -> tuple[tuple[str, bytes | None], ...]:
         """Names and values, up to the first that is damaged."""
         found: list[tuple[str, bytes | None]] = []
         with suppress(ValueError, IndexError):
             # A number of too many bytes, or one that the data ends in: what was found before it stays.
             found.extend(_headers(self._data, self._places[HEADERS], self._places[HEADERS_END]))
-        return found
+        return tuple(found)
 
 
 def _headers(data: bytes, at: int, end: int) -> Iterator[tuple[str, bytes | None]]:
@@ -145,25 +149,27 @@ def _headers(data: bytes, at: int, end: int) -> Iterator[tuple[str, bytes | None
 class LogRecords(Sequence[LogRecord]):
     """Records in the order of the log, over the bytes they came in."""
 
-    __slots__ = ("_columns", "data")
+    __slots__ = ("_columns", "_source", "data")
 
-    def __init__(self, data: bytes, columns: Int64s) -> None:
+    def __init__(self, data: bytes, columns: Int64s, source: Source = _NOWHERE) -> None:
         self.data = data
         self._columns = columns
+        self._source = source
 
     @classmethod
-    def of_batches(cls, data: bytes, batches: Sequence[Batch]) -> "LogRecords":
+    def of_batches(cls, data: bytes, batches: Sequence[Batch], source: Source) -> "LogRecords":
         """Those of uncompressed batches; ValueError for a damaged one."""
-        return cls._indexed(data, [batch.description(batch.start + _HEAD.size, batch.stop) for batch in batches])
+        described = [batch.description(batch.start + _HEAD.size, batch.stop) for batch in batches]
+        return cls._indexed(data, described, source)
 
     @classmethod
-    def of_compressed(cls, data: bytes, batch: Batch) -> "LogRecords":
+    def of_compressed(cls, data: bytes, batch: Batch, source: Source) -> "LogRecords":
         """Those of a compressed one; ValueError for a damaged one, and what its codec raises."""
         opened = batch.opened(data)
-        return cls._indexed(opened, [batch.description(0, len(opened))])
+        return cls._indexed(opened, [batch.description(0, len(opened))], source)
 
     @classmethod
-    def _indexed(cls, data: bytes, described: Sequence[tuple[int, ...]]) -> "LogRecords":
+    def _indexed(cls, data: bytes, described: Sequence[tuple[int, ...]], source: Source) -> "LogRecords":
         rows = np.array(described, np.int64).reshape(-1, BATCH_COLUMNS)
         count = int(rows[:, 4].sum())
         if count > len(data):
@@ -172,7 +178,7 @@ class LogRecords(Sequence[LogRecord]):
         damaged = index_records(np.frombuffer(data, np.uint8), rows, columns)
         if damaged >= 0:
             raise ValueError(f"the batch from offset {rows[damaged, 2]} on is damaged")
-        return cls(data, columns)
+        return cls(data, columns, source)
 
     @property
     def offsets(self) -> Int64s:
@@ -200,9 +206,9 @@ class LogRecords(Sequence[LogRecord]):
     def __getitem__(self, at: slice) -> "LogRecords": ...
     def __getitem__(self, at: int | slice) -> "LogRecord | LogRecords":
         if isinstance(at, slice):
-            return LogRecords(self.data, self._columns[:, at])
-        return LogRecord(self.data, self._columns[:, at].tolist())
+            return LogRecords(self.data, self._columns[:, at], self._source)
+        return LogRecord(self.data, self._columns[:, at].tolist(), self._source)
 
     def __iter__(self) -> Iterator[LogRecord]:
         for places in self._columns.T.tolist():
-            yield LogRecord(self.data, places)
+            yield LogRecord(self.data, places, self._source)

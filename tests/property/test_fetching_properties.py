@@ -25,7 +25,7 @@ from stream.log_records import LogRecords
 
 TP = TopicPartition("calls", 3)
 Texts = tuple[bytes | None, bytes | None, list[tuple[str, bytes | None]]]
-Row = tuple[int, int, bytes | None, bytes | None, list[tuple[str, bytes | None]]]
+Row = tuple[str, int, int, int, bytes | None, bytes | None, tuple[tuple[str, bytes | None], ...]]
 # What the fetcher had before anything was installed in it.
 STOCK_RECORDS: Any = fetching.PartitionRecords.__mro__[1]
 
@@ -78,7 +78,7 @@ class Log:
 
 
 def rows(records: Sequence[Any]) -> list[Row]:
-    return [(one.offset, one.timestamp, one.key, one.value, list(one.headers)) for one in records]
+    return [(one.topic, one.partition, one.offset, one.timestamp, one.key, one.value, one.headers) for one in records]
 
 
 def stock(data: bytes, begin: int) -> tuple[list[Row], int]:
@@ -208,7 +208,7 @@ def test_what_the_broker_stamped_has_the_brokers_time() -> None:
     stamped[22] |= 0x08
     struct.pack_into(">q", stamped, 35, 1_800_000_000_000)
     struct.pack_into(">I", stamped, 17, calc_crc32c(bytes(stamped[21:])))
-    assert [row[1] for row in ours(bytes(stamped), 5, most=9)[0]] == [1_800_000_000_000] * 2
+    assert [row[3] for row in ours(bytes(stamped), 5, most=9)[0]] == [1_800_000_000_000] * 2
     assert ours(bytes(stamped), 5, most=9) == stock(bytes(stamped), 5)
 
 
@@ -239,7 +239,7 @@ def test_headers_are_read_up_to_the_first_that_is_damaged(bad: bytes) -> None:
     columns = np.empty((RECORD_COLUMNS, 1), np.int64)
     batches = np.array([[61, len(damaged), 0, 0, 1, 0]], np.int64)
     assert index_records(np.frombuffer(bytes(damaged), np.uint8), batches, columns) < 0
-    assert LogRecords(bytes(damaged), columns)[0].headers == [("first", b"1")]
+    assert LogRecords(bytes(damaged), columns)[0].headers == (("first", b"1"),)
 
 
 def test_one_record_and_slices_and_all_of_them_are_the_same() -> None:
