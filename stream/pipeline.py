@@ -234,7 +234,8 @@ class Pipeline:
             buffer.dead_letters = []
         clock_ms = await self._advance(buffer)
         passing = _Passing(clock_ms)
-        calls = await asyncio.to_thread(buffer.calls.merged)
+        # Not in a thread: it would go on when this is given up, in what is then put back.
+        calls = buffer.calls.merged()
         found = await asyncio.to_thread(calls.slices, subjects=_SLICE_SUBJECTS, calls=_SLICE_CALLS)
 
         async def write(some: Sequence[NDArray[np.int32]]) -> None:
