@@ -7,6 +7,7 @@ from zoneinfo import ZoneInfo
 SECOND_MS = 1000
 MINUTE_MS = 60 * SECOND_MS
 HOUR_MS = 60 * MINUTE_MS
+HOUR_MINUTES = 60
 WEEK_HOURS = 168
 
 # The first and the last millisecond of the years 1 to 9999 in UTC.

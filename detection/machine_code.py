@@ -10,9 +10,10 @@ from detection.closing import close
 from detection.hours import HOUR_MS
 from detection.kernel.call_text import read_calls
 from detection.kernel.id_numbers import number_ids, place_ids
+from detection.kernel.latency_bins import count_bins
 from detection.kernel.log_records import BATCH_COLUMNS, RECORD_COLUMNS, index_records
-from detection.kernel.minute_text import SUMS, merge_minutes
 from detection.kernel.number_order import order_by_number
+from detection.kernel.window_text import SUMS, merge_windows
 from detection.live import judge_minutes
 from detection.live_normals import live_normals, live_normals_of_many
 from detection.policy import Policy
@@ -24,13 +25,16 @@ _HOUR = 480_000
 
 
 def load_machine_code(policy: Policy) -> None:
-    """Read no call and add no minute of nobody, close an hour and judge a minute of a biller that there is not."""
+    """Read no call and add no window of nobody, close an hour and judge a minute of a biller that there is not."""
     time, latency, outcome, biller = np.empty((4, 1), np.int64)
     place, ids, nothing = np.zeros(1, np.int64), np.empty((1, 2), np.int64), np.frombuffer(b"", np.uint8)
     no_text = np.empty(0, np.uint8)
     read_calls(nothing, place, place, time, latency, outcome, biller, ids)
     index_records(nothing, np.empty((0, BATCH_COLUMNS), np.int64), np.empty((RECORD_COLUMNS, 0), np.int64))
-    merge_minutes(nothing, place, place, np.empty((SUMS, 0), np.int64), place[:0], place[:0], place[:0], no_text, place)
+    none = place[:0]
+    count_bins(none, np.empty(0, np.bool_), none, place, none, none)
+    sums = np.empty((SUMS, 0), np.int64)
+    merge_windows(nothing, place, none, sums, place, none, none, none, none, none, no_text, place)
     number_ids(nothing, ids[:0], 0, 0, no_text, place, place, place)
     place_ids(no_text, place, 0, 0, place)
     order_by_number(np.empty(0, np.int32), place, np.empty(0, np.int32))

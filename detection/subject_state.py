@@ -26,7 +26,7 @@ from detection.rules.alert import Alert, Judged, Transition
 from detection.rules.points import of_verdict
 from detection.series_model import SeriesModel
 from detection.subject import Subject
-from detection.windows import Value, Window, add
+from detection.windows import Value, Window, add, size
 
 if TYPE_CHECKING:
     from detection.closing import Closings
@@ -40,7 +40,7 @@ KEPT_MINUTES = 15
 class Arrivals:
     """The events of one subject since the last write, counted.
 
-    `windows` by hours and `minutes` by minutes since the epoch, None where the state has those already; `watermark_ms`
+    `windows` by hours and `minutes` by minutes since the epoch, None where the state has them already; `watermark_ms`
     is the newest event's time; `offsets` maps each source (log, topic and partition) to the offset after the last event
     that is in here. `observed` are the observation events themselves, in the order in which they arrived: rules look at
     each of them.
@@ -49,10 +49,15 @@ class Arrivals:
     watermark_ms: int
     accepted: int = 0
     late: int = 0
-    windows: dict[int, Window] = field(default_factory=dict)
+    windows: Mapping[int, Window] | None = field(default_factory=dict)
     minutes: Mapping[int, Window] | None = field(default_factory=dict)
     offsets: dict[str, int] = field(default_factory=dict)
     observed: list[Observed] = field(default_factory=list)
+
+    def corrections(self, published_hour: int) -> int:
+        """How many of the events are of hours before this one; 0 where the state has the hours already."""
+        windows = self.windows or {}
+        return sum(size(windows[hour]) for hour in windows if hour < published_hour)
 
 
 @dataclass(slots=True)
@@ -87,7 +92,7 @@ class SubjectState:
     accepted: int = 0
     late: int = 0
     offsets: dict[str, int] = field(default_factory=dict)
-    windows: dict[int, Window] = field(default_factory=dict)
+    windows: MutableMapping[int, Window] = field(default_factory=dict)
     minutes: MutableMapping[int, Window] = field(default_factory=dict)
     models: Models = field(default_factory=Models)
     forecasts: dict[str, Forecast] = field(default_factory=dict)
@@ -136,14 +141,10 @@ class SubjectState:
 
     def absorb(self, arrivals: Arrivals) -> None:
         """Add what arrived; the caller has left out what is late (see `first_open_hour`)."""
-        for hour, window in arrivals.windows.items():
-            known = self.windows.get(hour)
-            if known is None:
-                self.windows[hour] = window
-            else:
-                add(known, window)
+        if arrivals.windows is not None:
+            _add_all(self.windows, arrivals.windows)
             # A closed window was corrected: what is published of it no longer holds.
-            self.is_outdated |= hour < self.published_hour
+            self.is_outdated |= any(hour < self.published_hour for hour in arrivals.windows)
         self.watermark_ms = max(self.watermark_ms, arrivals.watermark_ms)
         self.accepted += arrivals.accepted
         self.late += arrivals.late
@@ -154,14 +155,7 @@ class SubjectState:
 
     def _absorb_minutes(self, arrived: Mapping[int, Window]) -> None:
         oldest = self.watermark_ms // MINUTE_MS - KEPT_MINUTES + 1
-        for minute, window in arrived.items():
-            if minute < oldest:
-                continue
-            # Not `get`: of what is stored as text it raises and catches an error for each minute that is new.
-            if minute in self.minutes:
-                add(self.minutes[minute], window)
-            else:
-                self.minutes[minute] = window
+        _add_all(self.minutes, {minute: window for minute, window in arrived.items() if minute >= oldest})
         for minute in [minute for minute in self.minutes if minute < oldest]:
             del self.minutes[minute]
 
@@ -294,3 +288,12 @@ def first_open_hour(state: SubjectState | None, watermark_ms: int, policy: Polic
     """The first hour that a subject still takes events for, when its newest event is at `watermark_ms`."""
     mark = policy.learned_before(watermark_ms) if watermark_ms >= 0 else 0
     return mark if state is None else max(state.settled_before, mark)
+
+
+def _add_all(known: MutableMapping[int, Window], arrived: Mapping[int, Window]) -> None:
+    for moment, window in arrived.items():
+        # Not `get`: of what is stored as text it raises and catches an error for each window that is new.
+        if moment in known:
+            add(known[moment], window)
+        else:
+            known[moment] = window

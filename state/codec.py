@@ -9,7 +9,7 @@ What stays as it is stored is not written again: a write that only counts events
 only publishes leaves the records alone.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Annotated, Final
@@ -35,17 +35,8 @@ from state.outbox_codec import outbox_entries
 from state.series_codec import about_fields, about_of, decode_series, encode_closings, encode_series, require_schema
 from state.series_fields import OBSOLETE
 from state.store import Head
-from state.window_codec import (
-    StoredMinutes,
-    dump_hours,
-    dump_minutes,
-    hour_of,
-    hour_text,
-    load_hours,
-    load_minutes,
-    minute_of,
-    moment_text,
-)
+from state.stored_windows import StoredHours, StoredMinutes, dump_hours, dump_minutes
+from state.window_codec import hour_of, hour_text, load_hours, load_minutes, minute_of, moment_text
 
 # What `head` needs, in its order.
 HEAD_FIELDS: Final = ("schema", "rev", "watermark_ms", "published_hour", "is_outdated", "offsets")
@@ -241,6 +232,7 @@ def decode(
     require_schema(key, fields, (SCHEMA,))
     try:
         state = _counts(subject, fields)
+        state.windows = _of_kind(subject, load_hours(fields[b"windows"]))
         state.minutes = load_minutes(fields[b"minutes"])
         metrics = [metric_of(slug) for slug in sorted(state.known)]
         # Of no use here, but what reads the counts alone goes by it.
@@ -277,6 +269,7 @@ def decode_counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectSta
     try:
         state = _counts(subject, fields)
         state.trained_before = hour_of(settled_before.decode())
+        state.windows = _hours(subject, fields[b"windows"], key)
         state.minutes = StoredMinutes(fields[b"minutes"], key)
     except _DAMAGED as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
@@ -294,7 +287,6 @@ def _counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState:
         accepted=_whole(fields, b"accepted"),
         late=_whole(fields, b"late"),
         offsets=_OFFSETS.decode(fields[b"offsets"]),
-        windows=_of_kind(subject, load_hours(fields[b"windows"])),
         is_outdated=fields[b"is_outdated"] == b"true",
         known=_metrics(fields[b"metrics"], subject.kind),
         about=fields.get(b"about", b""),
@@ -305,6 +297,14 @@ def _counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState:
         opinions=_OPINIONS.decode(fields.get(b"opinions") or b"{}"),
         exclusions=load_exclusions(fields.get(b"exclusions") or b"{}"),
     )
+
+
+def _hours(subject: Subject, data: bytes, key: str) -> MutableMapping[int, Window]:
+    """The open windows: as the text that they are, where it is at first sight what was written of a biller."""
+    is_plain = data == b"{}" or (data[:2] == b'{"' and data[-2:] == b"}}")
+    if is_plain and subject.kind == "biller" and b'"events"' not in data:
+        return StoredHours(data, key)
+    return _of_kind(subject, load_hours(data))
 
 
 def _of_kind(subject: Subject, windows: dict[int, Window]) -> dict[int, Window]:

@@ -1,19 +1,15 @@
-"""Windows as JSON: by the RFC 3339 start of the hour or minute, oldest first; the same window, the same bytes.
+"""Windows as JSON: by the RFC 3339 start of the hour or minute, oldest first; the same window, the same bytes."""
 
-A subject's last minutes are read and written with every count, and hardly any of them is looked at: what nobody asks
-for goes from one write into the next as the text that it is (`StoredMinutes`).
-"""
-
-from collections.abc import ItemsView, Iterator, Mapping, MutableMapping
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
-from typing import Annotated, Final, Self
+from typing import Annotated, Final
 
 import msgspec
 import orjson
 from msgspec import Meta
 
 from detection.catalogue import metric_of
-from detection.errors import UnknownMetricError, UnreadableStateError
+from detection.errors import UnknownMetricError
 from detection.events import NEWEST_MS
 from detection.hours import HOUR_MS, MINUTE_MS, iso, parse_ms
 from detection.judged_hours import JudgedHour
@@ -23,9 +19,6 @@ from detection.windows import CallWindow, GaugeSum, GaugeWindow, Window
 _EXACT: Final = 2**53
 
 _DAY_MS: Final = 24 * HOUR_MS
-
-# Behind the name of a minute in quotes, and its colon, the value begins.
-_ENTRY_HEAD: Final = len('"2026-01-05T09:00:00Z":')
 
 
 # What can have been counted and summed: far more than there ever was, and nothing that a double could not hold.
@@ -84,130 +77,6 @@ _CALLS: Final = msgspec.json.Decoder(dict[str, _Calls])
 _GAUGES: Final = msgspec.json.Decoder(dict[str, _Gauges])
 _ONE_OF_CALLS: Final = msgspec.json.Decoder(_Calls)
 _ONE_OF_GAUGES: Final = msgspec.json.Decoder(_Gauges)
-_TEXTS: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
-
-
-class StoredMinutes(MutableMapping[int, Window]):
-    """Windows by minutes since the epoch, each read when it is asked for; `key` names what they were read from.
-
-    A window that is taken by its minute may be added to. Those of `items` are for reading alone.
-    Raises UnreadableStateError for what `dump_minutes` cannot have written, when it is asked for.
-    """
-
-    __slots__ = ("_data", "_found", "_is_untouched", "_key", "_read")
-
-    def __init__(self, data: bytes, key: str) -> None:
-        # All of it as text, until there is a change to one of them.
-        self._data: bytes | None = data
-        self._is_untouched = True
-        self._found: dict[int, bytes] | None = None
-        self._read: dict[int, Window] = {}
-        self._key = key
-
-    @classmethod
-    def changed(cls, data: bytes, key: str) -> Self:
-        """Such as are not what was read."""
-        minutes = cls(data, key)
-        minutes._is_untouched = False
-        return minutes
-
-    @property
-    def is_untouched(self) -> bool:
-        """Whether nobody can have changed any of it, so that it is what was read."""
-        return self._is_untouched
-
-    @property
-    def text(self) -> bytes | None:
-        """All of them as `dump_minutes` gives them; None where some are windows by now."""
-        return self._data
-
-    @property
-    def _texts(self) -> dict[int, bytes]:
-        """What nobody has asked for, as `_entries` gives it."""
-        if self._found is None:
-            try:
-                self._found = _entries(self._data or b"{}")
-            except (ValueError, msgspec.DecodeError, RecursionError) as error:
-                raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
-        return self._found
-
-    def dump(self) -> bytes:
-        """What `dump_minutes` gives."""
-        if self._data is not None:
-            return self._data
-        return _of_entries({**self._texts, **{minute: _entry(minute, one) for minute, one in self._read.items()}})
-
-    def items(self) -> ItemsView[int, Window]:
-        """All of them at once, in a fraction of the time; what is added to one of these is lost."""
-        try:
-            found = load_minutes(_of_entries(self._texts) if self._data is None else self._data)
-        except (AttributeError, KeyError, TypeError, ValueError) as error:
-            raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
-        return {**found, **self._read}.items()
-
-    def __getitem__(self, minute: int) -> Window:
-        window = self._read.get(minute)
-        if window is None:
-            text = self._texts[minute]
-            try:
-                window = self._read[minute] = load_window(text[_ENTRY_HEAD:] + b"}")
-            except (AttributeError, KeyError, TypeError, ValueError) as error:
-                raise UnreadableStateError(f"{self._key}: damaged minutes: {error!r}") from error
-            # Whoever has it may add to it: from now on the window says what is so.
-            del self._texts[minute]
-            self._touch()
-        return window
-
-    def __setitem__(self, minute: int, window: Window) -> None:
-        self._texts.pop(minute, None)
-        self._read[minute] = window
-        self._touch()
-
-    def __delitem__(self, minute: int) -> None:
-        if self._read.pop(minute, None) is None:
-            del self._texts[minute]
-        self._touch()
-
-    def _touch(self) -> None:
-        self._is_untouched = False
-        self._data = None
-
-    def __contains__(self, minute: object) -> bool:
-        return minute in self._texts or minute in self._read
-
-    def __iter__(self) -> Iterator[int]:
-        return iter([*self._texts, *self._read])
-
-    def __len__(self) -> int:
-        return len(self._texts) + len(self._read)
-
-    def __repr__(self) -> str:
-        return f"StoredMinutes({dict(self.items())})"
-
-
-def _entries(data: bytes) -> dict[int, bytes]:
-    """Each minute's name and value without its last brace, unread; ValueError for what is no object of objects."""
-    if data[:2] == b'{"' and data[-2:] == b"}}" and b'"gauges"' not in data:
-        # Of calls, as they are written: between two windows, and nowhere else, a comma follows on a brace.
-        texts = data[1:-2].split(b"},")
-        if all([text[_ENTRY_HEAD - 3 : _ENTRY_HEAD + 1] == b'Z":{' for text in texts]):  # noqa: C419  # half the time
-            return {_minute_of_name(text[1 : _ENTRY_HEAD - 2]): text for text in texts}
-    found = {}
-    for name, raw in _TEXTS.decode(data).items():
-        minute = minute_of(name)
-        text = bytes(raw)
-        if not (text.startswith(b"{") and text.endswith(b"}")):
-            raise ValueError(f"{name} is no object")
-        found[minute] = b'"%b":%b' % (_minute_text(minute), text[:-1])
-    return found
-
-
-def _entry(minute: int, window: Window) -> bytes:
-    return b'"%b":%b' % (_minute_text(minute), dump_window(window)[:-1])
-
-
-def _of_entries(texts: Mapping[int, bytes]) -> bytes:
-    return b"{%b}}" % b"},".join([texts[minute] for minute in sorted(texts)]) if texts else b"{}"
 
 
 def dump_window(window: Window) -> bytes:
@@ -269,18 +138,6 @@ def load_judged(data: bytes) -> Mapping[str, JudgedHour]:
         return _JUDGED.decode(data).judged
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(str(error)) from error
-
-
-def dump_hours(windows: Mapping[int, Window]) -> bytes:
-    """Windows by hours since the epoch."""
-    return _joined([(hour_text(hour).encode(), dump_window(windows[hour])) for hour in sorted(windows)])
-
-
-def dump_minutes(windows: Mapping[int, Window]) -> bytes:
-    """Windows by minutes since the epoch."""
-    if isinstance(windows, StoredMinutes):
-        return windows.dump()
-    return _joined([(_minute_text(minute), dump_window(windows[minute])) for minute in sorted(windows)])
 
 
 def load_hours(data: bytes | str) -> dict[int, Window]:
@@ -355,7 +212,7 @@ def hour_of(text: str) -> int:
 
 
 @lru_cache(maxsize=4_096)
-def _minute_text(minute: int) -> bytes:
+def minute_text(minute: int) -> bytes:
     return iso(minute * MINUTE_MS).encode()
 
 
@@ -366,15 +223,6 @@ def minute_of(text: str) -> int:
     if not 0 <= minute <= _LAST_MINUTE:
         raise ValueError(f"{text!r} is not in the years 1970 to 2099")
     return minute
-
-
-@lru_cache(maxsize=4_096)
-def _minute_of_name(name: bytes) -> int:
-    return minute_of(name.decode())
-
-
-def _joined(texts: list[tuple[bytes, bytes]]) -> bytes:
-    return b"{%b}" % b",".join([b'"%b":%b' % pair for pair in texts])
 
 
 def _windows(data: bytes | str) -> Iterator[tuple[str, Window]]:

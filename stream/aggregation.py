@@ -6,15 +6,16 @@ the rest is summed by hour and by minute in whole numbers. The outcome does not 
 next begins.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from detection.counted_minutes import HALF_BITS, CountedMinutes, MinuteColumns, window_of
+from detection.counted_windows import HALF_BITS, CountedWindows, WindowColumns
 from detection.events import ERROR, MAX_GAUGES, TIMEOUT, Observed
 from detection.hours import HOUR_MS, MINUTE_MS
+from detection.kernel.latency_bins import count_bins
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import KEPT_MINUTES, Arrivals, SubjectState, first_open_hour
@@ -23,10 +24,9 @@ from stream.decoding import ObservedAt
 
 Int64s = NDArray[np.int64]
 
-# Bits for the hour, minute or bin beside the rank of its subject or group in one sortable whole number.
+# Bits for the hour or minute beside the number of its subject in one sortable whole number.
 _TIME_BITS = 27
 _TIME_MASK = (1 << _TIME_BITS) - 1
-_BIN_BITS = 8
 _HALF_MASK = (1 << HALF_BITS) - 1
 
 
@@ -68,8 +68,7 @@ class Aggregated:
 
 def aggregate(calls: Calls, states: Mapping[Subject, SubjectState], policy: Policy) -> Aggregated:
     """What of these calls is new to the states, counted by subject, hour and minute."""
-    order = np.argsort(calls.subject, kind="stable")
-    calls = calls.of(order)
+    calls, _ = _sorted(calls, calls.subject)
     fresh = calls.offset >= _stored_offsets(calls, states)
     replayed = int(len(fresh) - np.count_nonzero(fresh))
     if replayed:
@@ -103,7 +102,7 @@ def aggregate_observations(
     id in the name of a field would make one of every event.
     """
     arrivals: dict[Subject, Arrivals] = {}
-    minutes: dict[Subject, dict[int, Window]] = {}
+    counted: dict[Subject, tuple[dict[int, Window], dict[int, Window]]] = {}
     slugs: dict[Subject, set[str]] = {}
     late: list[ObservedAt] = []
     crowded: list[ObservedAt] = []
@@ -121,8 +120,8 @@ def aggregate_observations(
         known = arrivals.get(event.subject)
         if known is None:
             watermark_ms = -1 if state is None else state.watermark_ms
-            own = minutes[event.subject] = {}
-            known = arrivals[event.subject] = Arrivals(watermark_ms=watermark_ms, minutes=own)
+            hours, minutes = counted[event.subject] = {}, {}
+            known = arrivals[event.subject] = Arrivals(watermark_ms=watermark_ms, windows=hours, minutes=minutes)
         known.watermark_ms = max(known.watermark_ms, event.timestamp_ms)
         known.offsets[source] = max(known.offsets.get(source, 0), one.offset + 1)
         if event.timestamp_ms // HOUR_MS < first_open_hour(state, known.watermark_ms, policy):
@@ -132,8 +131,8 @@ def aggregate_observations(
         known.accepted += 1
         known_slugs.update(event.gauges)
         known.observed.append(event)
-        _add_gauges(known.windows, event, HOUR_MS)
-        _add_gauges(minutes[event.subject], event, MINUTE_MS)
+        for windows, unit_ms in zip(counted[event.subject], (HOUR_MS, MINUTE_MS), strict=True):
+            _add_gauges(windows, event, unit_ms)
     return AggregatedObservations(arrivals, late, crowded)
 
 
@@ -145,14 +144,16 @@ def _add_gauges(windows: dict[int, Window], event: Observed, unit_ms: int) -> No
 def _stored_offsets(calls: Calls, states: Mapping[Subject, SubjectState]) -> Int64s:
     """For each call the offset below which its subject's state already has its source."""
     width = len(calls.sources)
+    # A subject's calls come from one source, or many in a row do: there are far fewer runs than calls to be sorted.
     pair = calls.subject * width + calls.source
-    pairs, inverse = np.unique(pair, return_inverse=True)
+    starts, rank = _groups(pair)
+    pairs, inverse = np.unique(pair[starts], return_inverse=True)
     stored = np.zeros(len(pairs), np.int64)
     for at, one in enumerate(pairs.tolist()):
         state = states.get(calls.subjects[one // width])
         if state is not None:
             stored[at] = state.offsets.get(calls.sources[one % width], 0)
-    return stored[inverse]
+    return stored[inverse][rank]
 
 
 def _late(calls: Calls, states: Mapping[Subject, SubjectState], policy: Policy) -> NDArray[np.bool_]:
@@ -196,18 +197,12 @@ def _arrivals(calls: Calls, late: NDArray[np.bool_]) -> dict[Subject, Arrivals]:
 
 
 def _add_windows(calls: Calls, arrivals: Mapping[Subject, Arrivals]) -> None:
-    key = (calls.subject << _TIME_BITS) | (calls.timestamp_ms // HOUR_MS)
-    order = np.argsort(key, kind="stable")
-    calls, key = calls.of(order), key[order]
-    starts, group = _groups(key)
-    windows = [window_of(one) for one in _sums(calls, starts).T.tolist()]
-    answered = np.flatnonzero(calls.outcome != TIMEOUT)
-    if len(answered):
-        binned = (group[answered] << _BIN_BITS) | latency_bins(calls.latency_us[answered])
-        for one, count in zip(*(part.tolist() for part in np.unique(binned, return_counts=True)), strict=True):
-            windows[one >> _BIN_BITS].bins[one & ((1 << _BIN_BITS) - 1)] = count
-    for one, window in zip(key[starts].tolist(), windows, strict=True):
-        arrivals[calls.subjects[one >> _TIME_BITS]].windows[one & _TIME_MASK] = window
+    calls, rows, key = _by_moment(calls, calls.timestamp_ms // HOUR_MS)
+    at, number, count = np.empty(len(rows) + 1, np.int64), *np.empty((2, len(key)), np.int64)
+    count_bins(calls.latency_us, calls.outcome != TIMEOUT, rows, at, number, count)
+    columns = WindowColumns(key[rows] & _TIME_MASK, _sums(calls, rows), at, number, count)
+    for subject, counted in _of_subjects(calls, columns, key[rows]):
+        arrivals[subject].windows = counted
 
 
 def _add_minutes(calls: Calls, arrivals: Mapping[Subject, Arrivals]) -> None:
@@ -217,20 +212,37 @@ def _add_minutes(calls: Calls, arrivals: Mapping[Subject, Arrivals]) -> None:
     minute = calls.timestamp_ms // MINUTE_MS
     kept = minute > newest - KEPT_MINUTES
     calls, minute = calls.of(kept), minute[kept]
-    key = (calls.subject << _TIME_BITS) | minute
+    calls, rows, key = _by_moment(calls, minute)
+    columns = WindowColumns.without_bins(key[rows] & _TIME_MASK, _sums(calls, rows))
+    for subject, counted in _of_subjects(calls, columns, key[rows]):
+        arrivals[subject].minutes = counted
+
+
+def _by_moment(calls: Calls, moment: Int64s) -> tuple[Calls, Int64s, Int64s]:
+    """The calls by subject and hour or minute, where each of these begins, and for each call both in one number."""
+    calls, key = _sorted(calls, (calls.subject << _TIME_BITS) | moment)
+    return calls, _groups(key)[0], key
+
+
+def _sorted(calls: Calls, key: Int64s) -> tuple[Calls, Int64s]:
+    """Both in the order of the key, as they mostly are."""
+    if not (key[1:] < key[:-1]).any():
+        return calls, key
     order = np.argsort(key, kind="stable")
-    calls, key = calls.of(order), key[order]
-    rows, _ = _groups(key)
-    columns = MinuteColumns(key[rows] & _TIME_MASK, _sums(calls, rows))
-    codes = key[rows] >> _TIME_BITS
+    return calls.of(order), key[order]
+
+
+def _of_subjects(calls: Calls, columns: WindowColumns, keys: Int64s) -> Iterator[tuple[Subject, CountedWindows]]:
+    """Each subject's part of the columns, whose rows have these keys."""
+    codes = keys >> _TIME_BITS
     begins, _ = _groups(codes)
     ends = np.append(begins[1:], len(codes)).tolist()
     for code, begin, end in zip(codes[begins].tolist(), begins.tolist(), ends, strict=True):
-        arrivals[calls.subjects[code]].minutes = CountedMinutes(columns, begin, end)
+        yield calls.subjects[code], CountedWindows(columns, begin, end)
 
 
 def _sums(calls: Calls, starts: Int64s) -> Int64s:
-    """For each run of calls between two starts, a column of what `detection.counted_minutes` takes for a window."""
+    """For each run of calls between two starts, a column of what `detection.counted_windows` takes for a window."""
     answered = (calls.outcome != TIMEOUT).astype(np.int64)
     latency = calls.latency_us * answered
     high, low = latency >> HALF_BITS, latency & _HALF_MASK
@@ -246,13 +258,6 @@ def _sums(calls: Calls, starts: Int64s) -> Int64s:
             np.add.reduceat(low * low, starts),
         ]
     )
-
-
-def latency_bins(latency_us: Int64s) -> Int64s:
-    """`detection.windows.latency_bin` of each latency, which must be below 2⁵² µs."""
-    mantissa, exponent = np.frexp(latency_us.astype(np.float64))
-    bins = 4 * (exponent.astype(np.int64) - 1) + (mantissa * 8.0).astype(np.int64) - 4
-    return np.where(latency_us > 0, bins, 0)
 
 
 def _groups(ordered: Int64s) -> tuple[Int64s, Int64s]:

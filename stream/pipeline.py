@@ -25,8 +25,7 @@ from detection.policy import Policy
 from detection.rules.watch import WithoutRules
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
-from detection.windows import size
-from state.minute_texts import absorb_minutes
+from state.counted_texts import absorb_counted
 from state.sources import source_of
 from state.store import StateStore
 from stream.aggregation import Calls, aggregate, aggregate_observations
@@ -299,8 +298,10 @@ class Pipeline:
 
         async def write(part: Sequence[tuple[Subject, Arrivals]]) -> None:
             arrived = [(states.get(subject) or SubjectState(subject), arrivals) for subject, arrivals in part]
-            absorb_minutes(arrived)
-            steps = [_absorbed(state, arrivals) for state, arrivals in arrived]
+            steps = [_step(state, arrivals) for state, arrivals in arrived]
+            absorb_counted(arrived)
+            for state, arrivals in arrived:
+                state.absorb(arrivals)
             for step in steps:
                 step.state.pass_empty_hours(self._policy)
             due = [step.state for step in steps if step.state.is_due(passing.clock_ms, self._policy)]
@@ -374,8 +375,6 @@ class Pipeline:
         return NEWEST_MS if self._wall_ms is None else self._wall_ms()
 
 
-def _absorbed(state: SubjectState, arrived: Arrivals) -> Step:
-    published_before = state.published_hour
-    corrections = sum(size(one) for hour, one in arrived.windows.items() if hour < published_before)
-    state.absorb(arrived)
-    return Step(state, corrections, published_before)
+def _step(state: SubjectState, arrived: Arrivals) -> Step:
+    """What is about to be done to the state, in which nothing of it is yet."""
+    return Step(state, arrived.corrections(state.published_hour), state.published_hour)

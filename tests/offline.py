@@ -26,6 +26,7 @@ def fold(policy: Policy, *, limit: int | None = None) -> tuple[dict[Subject, Sub
             one = arrivals.setdefault(Subject.biller(call["biller_id"]), Arrivals(watermark_ms=ms))
             one.watermark_ms = max(one.watermark_ms, ms)
             one.accepted += 1
+            assert isinstance(one.windows, dict)
             _count(one.windows.setdefault(ms // HOUR_MS, CallWindow()), call, with_bins=True)
             assert isinstance(one.minutes, dict)
             _count(one.minutes.setdefault(ms // MINUTE_MS, CallWindow()), call, with_bins=False)

@@ -1,20 +1,23 @@
 """The vectorised aggregation, held against one event at a time."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import accumulate, pairwise
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.events import ERROR, OK, TIMEOUT
 from detection.hours import HOUR_MS, MINUTE_MS
+from detection.kernel.latency_bins import count_bins
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState, first_open_hour
 from detection.windows import CallWindow, latency_bin
-from stream.aggregation import Calls, aggregate, latency_bins
+from stream.aggregation import Calls, aggregate
 
 START_MS = 490_000 * HOUR_MS
 POLICY = Policy(grace_ms=30 * MINUTE_MS)
@@ -86,7 +89,7 @@ def one_at_a_time(events: Sequence[Event]) -> dict[Subject, SubjectState]:
             arrived.late = 1
         else:
             arrived.accepted = 1
-            arrived.windows[hour] = window(event, with_bins=True)
+            arrived.windows = {hour: window(event, with_bins=True)}
             arrived.minutes = {event.timestamp_ms // MINUTE_MS: window(event, with_bins=False)}
         state.absorb(arrived)
         state.learn(POLICY)
@@ -135,11 +138,13 @@ def facts(states: dict[Subject, SubjectState]) -> dict[str, object]:
     }
 
 
+@settings(deadline=None)
 @given(arrivals(), st.lists(st.integers(1, 20), max_size=6))
 def test_where_a_batch_ends_never_matters(events: list[Event], sizes: list[int]) -> None:
     assert facts(in_batches(events, sizes)) == facts(one_at_a_time(events))
 
 
+@settings(deadline=None)
 @given(arrivals(), st.integers(0, 60))
 def test_replaying_what_was_written_changes_nothing(events: list[Event], replayed_from: int) -> None:
     once = in_batches(events, [])
@@ -151,6 +156,7 @@ def test_replaying_what_was_written_changes_nothing(events: list[Event], replaye
     assert facts(in_batches(again, [len(events)])) == facts(once)
 
 
+@settings(deadline=None)
 @given(arrivals(), st.randoms(use_true_random=False))
 def test_arrival_order_inside_the_grace_period_never_matters(events: list[Event], random: object) -> None:
     hour = [
@@ -170,6 +176,7 @@ def test_arrival_order_inside_the_grace_period_never_matters(events: list[Event]
         assert state.late == mixed[subject].late == 0
 
 
+@settings(deadline=None)
 @given(arrivals())
 def test_every_event_is_accepted_or_late(events: list[Event]) -> None:
     states = in_batches(events, [4, 4, 4])
@@ -183,11 +190,29 @@ def test_every_event_is_accepted_or_late(events: list[Event]) -> None:
     assert kept == sum(state.accepted for state in states.values())
 
 
-@pytest.mark.parametrize("latency_us", [0, 1, 2, 3, 4, 5, 7, 8, 1023, 1024, 1280, 184_200, 3_600_000_000])
+def bins_of(latencies_us: Sequence[int], answered: Sequence[bool], starts: Sequence[int]) -> list[dict[int, int]]:
+    at, number, count = np.empty(len(starts) + 1, np.int64), *np.empty((2, len(latencies_us)), np.int64)
+    latency = np.array(latencies_us, np.int64)
+    count_bins(latency, np.array(answered, np.bool_), np.array(starts, np.int64), at, number, count)
+    return [
+        dict(zip(number[begin:end].tolist(), count[begin:end].tolist(), strict=True)) for begin, end in pairwise(at)
+    ]
+
+
+@pytest.mark.parametrize("latency_us", [0, 1, 2, 3, 4, 5, 7, 8, 1023, 1024, 1280, 184_200, 3_600_000_000, 2**52])
 def test_latency_bins_agree_with_the_whole_number_formula(latency_us: int) -> None:
-    assert latency_bins(np.array([latency_us])).tolist() == [latency_bin(latency_us)]
+    assert bins_of([latency_us], [True], [0]) == [{latency_bin(latency_us): 1}]
 
 
-@given(st.integers(0, 3_600_000_000))
-def test_any_latency_falls_into_the_same_bin_either_way(latency_us: int) -> None:
-    assert latency_bins(np.array([latency_us])).tolist() == [latency_bin(latency_us)]
+@settings(deadline=None)
+@given(st.lists(st.lists(st.tuples(st.integers(0, 3_600_000_000), st.booleans()), min_size=1, max_size=8), max_size=5))
+def test_calls_of_several_windows_are_counted_by_bin(runs: list[list[tuple[int, bool]]]) -> None:
+    calls = [call for run in runs for call in run]
+    starts = list(accumulate(map(len, runs), initial=0))[:-1]
+    expected = []
+    for run in runs:
+        counted = Counter(latency_bin(latency_us) for latency_us, is_answered in run if is_answered)
+        expected.append(dict(sorted(counted.items())))
+    found = bins_of([one for one, _ in calls], [one for _, one in calls], starts)
+    assert found == expected
+    assert [list(one) for one in found] == [list(one) for one in expected]

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from detection.errors import UnreadableStateError
 from detection.hours import iso
 from detection.windows import CallWindow, GaugeWindow, Window, add
-from state.window_codec import StoredMinutes, dump_hours, dump_minutes, load_hours, load_minutes, moment_text
+from state.stored_windows import StoredMinutes, dump_hours, dump_minutes
+from state.window_codec import load_hours, load_minutes, moment_text
 from tests.property.test_codec_properties import call_windows, gauge_windows
 
 FIRST_MINUTE = 29_400_000

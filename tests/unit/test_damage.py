@@ -14,8 +14,9 @@ from state.codec import decode_counts, decode_models
 from state.export import said_of, with_check
 from state.keys import models_key, series_key, subject_key
 from state.redis_progress import decode_lives
+from state.stored_windows import dump_hours
 from state.survey_codec import tally_of
-from state.window_codec import dump_hours, hour_of, load_minutes, load_window
+from state.window_codec import hour_of, load_minutes, load_window
 from tests.contract.states import POLICY, biller, gauge_window
 from tests.fuzz.targets.living import Hashes, loaded, written
 

@@ -318,6 +318,7 @@ def test_a_subject_has_no_more_metrics_than_it_may_however_they_come() -> None:
     ]
     counted = aggregate_observations(observed, {}, POLICY)
     (arrived,) = counted.arrivals.values()
+    assert arrived.windows is not None
     assert sum(map(size, arrived.windows.values())) == MAX_GAUGES - 1
     assert len(counted.crowded) == 1000 - (MAX_GAUGES - 1)
 

@@ -95,8 +95,10 @@ def test_a_correction_inside_the_grace_period_is_exact() -> None:
     step(late, calls(START, 10))
     step(late, calls(START + 1, 10, minute=30))
     step(late, calls(START, 5, errors=5))
-    both = calls(START, 10)
-    both.windows[START].add(calls(START, 5, errors=5).windows[START])  # type: ignore[arg-type]  # both are of calls
+    both, fives = calls(START, 10), calls(START, 5, errors=5)
+    assert both.windows is not None
+    assert fives.windows is not None
+    both.windows[START].add(fives.windows[START])  # type: ignore[arg-type]  # both are of calls
     step(straight, both)
     step(straight, calls(START + 1, 10, minute=30))
     assert late.forecasts == straight.forecasts

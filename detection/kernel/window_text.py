@@ -1,7 +1,9 @@
-"""The last minutes of billers as the text they are stored in, many billers at a time: what arrived is added to it.
+"""The hours and minutes of billers as the text they are stored in, many billers at a time: what arrived is added to it.
 
-The text is JSON as `state.window_codec` writes it, oldest minute first and no space in it. Of a minute that nothing is
+The text is JSON as `state.window_codec` writes it, oldest window first and no space in it. Of a window that nothing is
 added to the text stays as it is. What is unusual in any way, or too large, is left to that module.
+
+A window is named by the minute that it begins with, since the epoch.
 
 Dates are those of the Gregorian calendar from 1970 to 2099, in which every fourth year is a leap year.
 """
@@ -13,13 +15,18 @@ from detection.compiled import compiled
 
 Octets = NDArray[np.uint8]
 Whole = NDArray[np.int64]
+# Their minutes, sums and bins, as `merge_windows` takes them.
+Rows = tuple[Whole, Whole, Whole, Whole, Whole]
 
 # Rows of the sums: the squares of the latencies in three parts, `high`² << 32, `high` `low` << 17 and `low`².
 CALLS, ERRORS, TIMEOUTS, LATENCY_US, SQUARES_HIGH, SQUARES_MIXED, SQUARES_LOW = range(7)
 SUMS = 7
 
-# No text of a minute is longer, with its comma.
-LONGEST_MINUTE = 200
+# No text of a window is longer, with its comma and without its bins.
+LONGEST_WINDOW = 200
+# Nor of one of its bins.
+LONGEST_BIN = 24
+BINS = 256
 
 _WRITTEN = 5
 _DAY_MINUTES = 1440
@@ -35,22 +42,26 @@ _NEVER = 2**62
 # Where the next row is, and where the next letter is put.
 _ROW, _SIZE = 0, 1
 
-_QUOTE, _BACKSLASH, _COMMA, _ZERO, _NINE = (ord(one) for one in '"\\,09')
+_QUOTE, _BACKSLASH, _COMMA, _COLON, _ZERO, _NINE = (ord(one) for one in '"\\,:09')
 _OPEN, _CLOSE = (ord(one) for one in "{}")
 # `"2026-01-05T09:00:00Z":`, with digits where it has a 0.
 _NAME = np.frombuffer(b'"0000-00-00T00:00:00Z":', np.uint8)
 _FIELDS = np.frombuffer(b'{"calls":,"errors":,"timeouts":,"latency_us":,"latency_us2":', np.uint8)
-# From where to where in it each field's name is.
+_BINS_NAME = np.frombuffer(b',"bins":{', np.uint8)
+# From where to where in `_FIELDS` each field's name is.
 _FIELD_AT = np.array([0, 9, 19, 31, 45, 60], np.int64)
 _MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 
 
 @compiled
-def merge_minutes(
+def merge_windows(
     text: Octets,
     text_at: Whole,
     minute: Whole,
     sums: Whole,
+    bin_at: Whole,
+    bin_number: Whole,
+    bin_count: Whole,
     begin: Whole,
     end: Whole,
     oldest: Whole,
@@ -59,15 +70,18 @@ def merge_minutes(
 ) -> None:
     """Add to each of M texts the rows of `sums` (SUMS, N) from its `begin` to its `end`, sorted by `minute`.
 
-    Text i is from `text_at[i]` to `text_at[i + 1]`. Minutes (since the epoch) before its `oldest` are left out of
-    `merged`, where it then is from `merged_at[i]` to `merged_at[i + 1]`: there is nothing of one that is left over.
+    Text i is from `text_at[i]` to `text_at[i + 1]`. The bins of row j are `bin_number` and `bin_count` from `bin_at[j]`
+    to `bin_at[j + 1]`, ascending. Windows before its `oldest` are left out of `merged`, where it then is from
+    `merged_at[i]` to `merged_at[i + 1]`: there is nothing of one that is left over.
     """
     numbers = np.zeros(_WRITTEN, np.int64)
+    bins = np.zeros(BINS, np.int64)
     place = np.zeros(2, np.int64)
+    rows = (minute, sums, bin_at, bin_number, bin_count)
     for i in range(len(begin)):
         merged_at[i] = place[_SIZE]
         place[_ROW] = begin[i]
-        if not _merge(text, text_at[i], text_at[i + 1], minute, sums, end[i], oldest[i], merged, place, numbers):
+        if not _merge(text, text_at[i], text_at[i + 1], rows, end[i], oldest[i], merged, place, numbers, bins):
             place[_SIZE] = merged_at[i]
     merged_at[len(begin)] = place[_SIZE]
 
@@ -77,30 +91,32 @@ def _merge(
     text: Octets,
     at: int,
     stop: int,
-    minute: Whole,
-    sums: Whole,
+    rows: Rows,
     end: int,
     oldest: int,
     merged: Octets,
     place: Whole,
     numbers: Whole,
+    bins: Whole,
 ) -> bool:
-    """Whether the text and the rows from `place` on could be merged; `numbers` is to work with."""
+    """Whether the text and the rows from `place` on could be merged; `numbers` and `bins` are to work with."""
     if stop - at < 2 or text[at] != _OPEN or text[stop - 1] != _CLOSE:
         return False
+    minute = rows[0]
     _put(merged, place, _OPEN)
     numbers[:] = 0
+    bins[:] = 0
     at += 1
     previous = -1
     while at < stop - 1:
         found = _read_name(text, at, stop - 1)
         behind = _end_of_value(text, at + len(_NAME), stop - 1)
-        if found <= previous or behind < 0 or not _put_rows(minute, sums, end, oldest, found, merged, place, numbers):
+        if found <= previous or behind < 0 or not _put_rows(rows, end, oldest, found, merged, place, numbers, bins):
             return False
         if place[_ROW] < end and minute[place[_ROW]] == found:
-            if not _read_numbers(text, at + len(_NAME), behind, numbers):
+            if not _read_window(text, at + len(_NAME), behind, numbers, bins):
                 return False
-            if not _put_rows(minute, sums, end, oldest, found + 1, merged, place, numbers):
+            if not _put_rows(rows, end, oldest, found + 1, merged, place, numbers, bins):
                 return False
         elif found >= oldest:
             _put_comma(merged, place)
@@ -112,7 +128,7 @@ def _merge(
             if text[at] != _COMMA or at == stop - 2:
                 return False
             at += 1
-    if not _put_rows(minute, sums, end, oldest, _NEVER, merged, place, numbers):
+    if not _put_rows(rows, end, oldest, _NEVER, merged, place, numbers, bins):
         return False
     _put(merged, place, _CLOSE)
     return True
@@ -120,23 +136,58 @@ def _merge(
 
 @compiled
 def _put_rows(
-    minute: Whole, sums: Whole, end: int, oldest: int, before: int, merged: Octets, place: Whole, numbers: Whole
+    rows: Rows, end: int, oldest: int, before: int, merged: Octets, place: Whole, numbers: Whole, bins: Whole
 ) -> bool:
-    """Write the rows of minutes before this one, the first with `numbers`; False where one is too large."""
+    """Write the rows of windows before this minute, the first with `numbers` and `bins`; False where one is too large.
+
+    Both are zeros afterwards.
+    """
+    minute, sums, bin_at, bin_number, bin_count = rows
     while place[_ROW] < end and minute[place[_ROW]] < before:
         row = place[_ROW]
         if minute[row] >= oldest:
             if not _add_row(sums, row, numbers):
                 return False
+            for one in range(bin_at[row], bin_at[row + 1]):
+                bins[bin_number[one]] += bin_count[one]
             _put_comma(merged, place)
             _put_name(merged, place, minute[row])
             for field in range(_WRITTEN):
                 for one in range(_FIELD_AT[field], _FIELD_AT[field + 1]):
                     _put(merged, place, _FIELDS[one])
                 _put_number(merged, place, numbers[field])
+            if not _put_bins(merged, place, bins):
+                return False
             _put(merged, place, _CLOSE)
         numbers[:] = 0
+        bins[:] = 0
         place[_ROW] = row + 1
+    return True
+
+
+@compiled
+def _put_bins(merged: Octets, place: Whole, bins: Whole) -> bool:
+    """Write those that are not zero, if there are any; False where one is too large."""
+    is_first = True
+    for number in range(BINS):
+        count = bins[number]
+        if count == 0:
+            continue
+        if count > _EXACT:
+            return False
+        if is_first:
+            for one in range(len(_BINS_NAME)):
+                _put(merged, place, _BINS_NAME[one])
+            is_first = False
+        else:
+            _put(merged, place, _COMMA)
+        _put(merged, place, _QUOTE)
+        _put_number(merged, place, number)
+        _put(merged, place, _QUOTE)
+        _put(merged, place, _COLON)
+        _put_number(merged, place, count)
+    if not is_first:
+        _put(merged, place, _CLOSE)
     return True
 
 
@@ -217,20 +268,41 @@ def _put_two(merged: Octets, at: int, number: int) -> None:
 
 @compiled
 def _end_of_value(text: Octets, at: int, stop: int) -> int:
-    """Behind the object that begins here, if it has no other in it and nothing is escaped; -1 for anything else."""
+    """Behind the object that begins here, if only bins are an object in it and nothing is escaped; -1 for others."""
     if at >= stop or text[at] != _OPEN:
         return -1
+    is_in_bins = False
     for one in range(at + 1, stop):
-        if text[one] == _CLOSE:
-            return one + 1
-        if text[one] == _OPEN or text[one] == _BACKSLASH:
+        octet = text[one]
+        if octet == _CLOSE:
+            if not is_in_bins:
+                return one + 1
+            if one + 1 >= stop or text[one + 1] != _CLOSE:
+                return -1
+            is_in_bins = False
+        elif octet == _OPEN:
+            if is_in_bins or not _is_bins_name(text, one + 1 - len(_BINS_NAME), at):
+                return -1
+            is_in_bins = True
+        elif octet == _BACKSLASH:
             return -1
     return -1
 
 
 @compiled
-def _read_numbers(text: Octets, at: int, stop: int, numbers: Whole) -> bool:
-    """Whether these are a minute's sums, and nothing else; they are then in `numbers`."""
+def _is_bins_name(text: Octets, at: int, begin: int) -> bool:
+    """Whether the name of the bins is here, with its comma, and not before `begin`."""
+    if at < begin or at + len(_BINS_NAME) > len(text):
+        return False
+    for one in range(len(_BINS_NAME)):
+        if text[at + one] != _BINS_NAME[one]:
+            return False
+    return True
+
+
+@compiled
+def _read_window(text: Octets, at: int, stop: int, numbers: Whole, bins: Whole) -> bool:
+    """Whether these are a window's sums, with or without bins, and nothing else; they are then in both."""
     for field in range(_WRITTEN):
         for one in range(_FIELD_AT[field], _FIELD_AT[field + 1]):
             if at >= stop or text[at] != _FIELDS[one]:
@@ -239,21 +311,58 @@ def _read_numbers(text: Octets, at: int, stop: int, numbers: Whole) -> bool:
         is_text = field >= LATENCY_US and at < stop and text[at] == _QUOTE
         if is_text:
             at += 1
-        start = at
-        number = 0
-        while at < stop and _ZERO <= text[at] <= _NINE:
-            number = 10 * number + text[at] - _ZERO
-            at += 1
-            if at - start > _DIGITS:
-                return False
-        if at == start or (text[start] == _ZERO and at - start > 1) or is_text != (number > _EXACT):
+        number, at = _read_number(text, at, stop)
+        if number < 0 or is_text != (number > _EXACT):
             return False
         if is_text:
             if at >= stop or text[at] != _QUOTE:
                 return False
             at += 1
         numbers[field] = number
-    return at == stop - 1 and numbers[ERRORS] + numbers[TIMEOUTS] <= numbers[CALLS]
+    if numbers[ERRORS] + numbers[TIMEOUTS] > numbers[CALLS]:
+        return False
+    return at == stop - 1 or _read_bins(text, at, stop, bins)
+
+
+@compiled
+def _read_bins(text: Octets, at: int, stop: int, bins: Whole) -> bool:
+    """Whether bins in their order are here, up to the end of the window; none of them is zero."""
+    if not _is_bins_name(text, at, 0):
+        return False
+    at += len(_BINS_NAME)
+    previous = -1
+    while at < stop:
+        if text[at] != _QUOTE:
+            return False
+        number, at = _read_number(text, at + 1, stop)
+        if not previous < number < BINS or at + 1 >= stop or text[at] != _QUOTE or text[at + 1] != _COLON:
+            return False
+        count, at = _read_number(text, at + 2, stop)
+        if not 0 < count <= _EXACT or at >= stop:
+            return False
+        bins[number] = count
+        previous = number
+        if text[at] == _CLOSE:
+            return at == stop - 2
+        if text[at] != _COMMA:
+            return False
+        at += 1
+    return False
+
+
+@compiled
+def _read_number(text: Octets, at: int, stop: int) -> tuple[int, int]:
+    """A whole number as JSON has it, of at most `_DIGITS`, and the place behind it; -1 for anything else."""
+    start = at
+    number = 0
+    while at < stop and _ZERO <= text[at] <= _NINE:
+        number = 10 * number + text[at] - _ZERO
+        at += 1
+        if at - start > _DIGITS:
+            return -1, at
+    if at == start or (text[start] == _ZERO and at - start > 1):
+        return -1, at
+    return number, at
 
 
 @compiled
@@ -264,7 +373,7 @@ def _put(merged: Octets, place: Whole, octet: int) -> None:
 
 @compiled
 def _put_comma(merged: Octets, place: Whole) -> None:
-    """Where a minute stands before."""
+    """Where a window stands before."""
     if merged[place[_SIZE] - 1] == _CLOSE:
         _put(merged, place, _COMMA)
 
