@@ -44,7 +44,7 @@ class WindowColumns:
         return CallWindow(calls, errors, timeouts, latency_us, squares, dict(zip(numbers, counts, strict=True)))
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True, eq=False)
 class CountedWindows(Mapping[int, CallWindow]):
     """One subject's rows, oldest first; each window is made when it is asked for, and whoever asks has it alone."""
 
