@@ -11,25 +11,25 @@ calls for each closing, and `close` measures it.
 """
 
 import os
-import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from statistics import median
 
 import psutil
 
+from benchmarks._brokers import EMBEDDED, Make, brokers, stack_with
 from benchmarks._calls import TOPIC, Traffic, produce
 from benchmarks._population import HOUR, INTO_HOUR_MS, Population, fill
 from benchmarks._workers import PRODUCT, Run, Workers, accepted, on_one_core
 from benchmarks.context import ROOT, Context
 from benchmarks.result import Result, Target
 from detection.hours import HOUR_MS
-from local.stack import PARTITIONS, Stack
+from local.stack import PARTITIONS
 
 # By the number of billers: enough for several writes.
 CALLS = {1_000: 12_000_000, 100_000: 24_000_000}
@@ -41,8 +41,6 @@ ROUNDS = {1_000: 3, 100_000: 2}
 
 _DEADLINE_SECONDS = 1200
 _UNFENCED = ("-m", "benchmarks._unfenced")
-_EMBEDDED = "the embedded broker"
-_APACHE = "Apache Kafka"
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +50,6 @@ class _Place:
     broker: str
     brokers: str
     billers: int
-    stack: Stack
     environment: Mapping[str, str]
     servers: Mapping[str, Sequence[psutil.Process]]
     folder: Path
@@ -63,7 +60,7 @@ class _Place:
 
     @property
     def rounds(self) -> int:
-        return ROUNDS[self.billers] if self.broker == _EMBEDDED else 1
+        return ROUNDS[self.billers] if self.broker == EMBEDDED else 1
 
     def population(self, *, has_offsets: bool) -> Population:
         log_id = self.environment["TIDEMARK_KAFKA_LOG_ID"]
@@ -75,9 +72,9 @@ class _Place:
 
 def run(context: Context) -> list[Result]:
     results: list[Result] = []
-    for start in _brokers(context):
+    for broker, make in brokers(context).items():
         for billers in MINUTES:
-            with start(billers, context) as place:
+            with _place(make, broker, billers, context) as place:
                 results += _measure(place, context)
     return results
 
@@ -92,7 +89,7 @@ def _measure(place: _Place, context: Context) -> list[Result]:
     for number in range(place.rounds):
         with context.part(place.title(f"worker, round {number + 1} of {place.rounds}")):
             fenced.append(_run(place, context))
-            if place.broker == _EMBEDDED:
+            if place.broker == EMBEDDED:
                 unfenced.append(_run(place, context, command=_UNFENCED, is_fenced=False))
     ours = median(one.per_second for one in fenced)
     results = [
@@ -194,63 +191,22 @@ def _run(
     return run
 
 
-_Start = Callable[[int, Context], AbstractContextManager[_Place]]
-
-
-def _brokers(context: Context) -> list[_Start]:
-    """What can be measured here: what is missing for Apache Kafka is said."""
-    missing = [name for name in ("java", "mvn") if shutil.which(name) is None]
-    if missing:
-        context.say(f"not measured on Apache Kafka: this machine has no {' and no '.join(missing)}")
-        return [_on_embedded]
-    return [_on_embedded, _on_apache]
-
-
 @contextmanager
-def _on_embedded(billers: int, context: Context) -> Iterator[_Place]:
-    with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as name, Stack(Path(name) / "stack") as stack:
-        brokers = stack.broker.bootstrap
-        _fill_topic(brokers, billers, _EMBEDDED, context)
+def _place(make: Make, broker: str, billers: int, context: Context) -> Iterator[_Place]:
+    with stack_with(make) as (stack, folder):
+        _fill_topic(stack.broker.bootstrap, billers, broker, context)
         yield _Place(
-            broker=_EMBEDDED,
-            brokers=brokers,
+            broker=broker,
+            brokers=stack.broker.bootstrap,
             billers=billers,
-            stack=stack,
             environment=stack.environment(),
-            servers={"broker": stack.broker.processes(), **_stores(stack)},
-            folder=Path(name),
+            servers={
+                "broker": stack.broker.processes(),
+                "Redis": stack.valkey.processes(),
+                "PostgreSQL": stack.postgres.processes(),
+            },
+            folder=folder,
         )
-
-
-@contextmanager
-def _on_apache(billers: int, context: Context) -> Iterator[_Place]:
-    from tests.kafka.apache import ApacheKafka
-
-    with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as name, Stack(Path(name) / "stack") as stack:
-        stack.broker.stop()
-        kafka = ApacheKafka(Path(name) / "kafka")
-        kafka.start()
-        try:
-            _fill_topic(kafka.bootstrap, billers, _APACHE, context)
-            yield _Place(
-                broker=_APACHE,
-                brokers=kafka.bootstrap,
-                billers=billers,
-                stack=stack,
-                environment={
-                    **stack.environment(),
-                    "TIDEMARK_KAFKA_BROKERS": kafka.bootstrap,
-                    "TIDEMARK_KAFKA_LOG_ID": kafka.log_id,
-                },
-                servers={"broker": kafka.processes(), **_stores(stack)},
-                folder=Path(name),
-            )
-        finally:
-            kafka.stop()
-
-
-def _stores(stack: Stack) -> dict[str, list[psutil.Process]]:
-    return {"Redis": stack.valkey.processes(), "PostgreSQL": stack.postgres.processes()}
 
 
 def _fill_topic(brokers: str, billers: int, broker: str, context: Context) -> None:

@@ -25,7 +25,8 @@ class ApacheKafka(Broker):
     """One node that is broker and controller at once.
 
     Unlike the embedded broker it keeps topics, offsets and `log_id` over restarts and kills. `quorum` names the
-    controllers of all nodes of its cluster by their node ids, and is this node alone when it is empty.
+    controllers of all nodes of its cluster by their node ids, and is this node alone when it is empty. `properties` are
+    settings of the server that differ from those of tests.
     """
 
     start_seconds = 60.0
@@ -40,11 +41,13 @@ class ApacheKafka(Broker):
         node: int = 1,
         quorum: Mapping[int, int] | None = None,
         cluster_id: str | None = None,
+        properties: Mapping[str, object] | None = None,
     ) -> None:
         super().__init__(data_dir, port)
         self.log_id = cluster_id or _new_cluster_id()
         self._node = node
         self._quorum = dict(quorum or {})
+        self._others = dict(properties or {})
 
     @property
     def node(self) -> int:
@@ -108,6 +111,7 @@ class ApacheKafka(Broker):
             # Files of a topic are deleted at once, and sized for tests.
             "log.segment.delete.delay.ms": 0,
             "log.index.size.max.bytes": 1024 * 1024,
+            **self._others,
         }
 
 
