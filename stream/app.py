@@ -73,6 +73,8 @@ _POLL_RECORDS = 20_000
 _WAITING_BATCHES = 8
 # A broker that does not answer within this is not waited for: what was asked is then not known.
 _PEEK_SECONDS = 10.0
+# How many writes the search for what no worker has handed on may be put off by.
+_SEARCH_WAITS = 10
 
 
 class WorkerApp(faust.App):
@@ -292,6 +294,8 @@ def _add_rebalancing(app: faust.App, worker: Worker, trails: Trails, settings: S
 
     async def find_unrelayed() -> None:
         try:
+            # It asks for every subject there is: what piled up while no worker ran is written first.
+            await _until_calm(app, worker, settings)
             async for attempt in AsyncRetrying(
                 retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
             ):
@@ -320,6 +324,13 @@ def _add_rebalancing(app: faust.App, worker: Worker, trails: Trails, settings: S
         await app.consumer.commit()
         await worker.announce()
         await worker.carry_history()
+
+
+async def _until_calm(app: faust.App, worker: Worker, settings: Settings) -> None:
+    for _ in range(_SEARCH_WAITS):
+        await app.sleep(settings.flush_seconds)
+        if not worker.is_busy:
+            return
 
 
 def _is_current(app: faust.App, event: Any) -> bool:

@@ -128,6 +128,11 @@ class Worker:
         return self._writing.locked()
 
     @property
+    def is_busy(self) -> bool:
+        """Whether there is anything in memory or being written."""
+        return bool(self.in_memory) or self.is_writing
+
+    @property
     def is_placed(self) -> bool:
         """Whether it is decided where to read, and so reading."""
         return self._is_placed

@@ -138,10 +138,13 @@ async def test_while_more_waits_in_the_broker_than_is_in_memory_a_write_waits_to
         await run.worker.absorb(Batch(*PLACE, log.records[begin:end], end, end=30), is_current=lambda: True)
         await run.worker.flush_in_time()
 
+    assert not run.worker.is_busy
     await absorb(0, 10)
     assert (run.acknowledged, run.worker.in_memory) == ([], 10)
+    assert run.worker.is_busy
     await absorb(10, 20)
     assert (run.acknowledged, run.worker.in_memory) == ([10, 20], 0)
+    assert not run.worker.is_busy
     await absorb(20, 30)
     assert run.acknowledged == [10, 20, 30]
 
