@@ -294,13 +294,7 @@ def _add_rebalancing(app: faust.App, worker: Worker, trails: Trails, settings: S
 
     async def find_unrelayed() -> None:
         try:
-            # It asks for every subject there is: what piled up while no worker ran is written first.
-            await _until_calm(app, worker, settings)
-            async for attempt in AsyncRetrying(
-                retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
-            ):
-                with attempt:
-                    await worker.find_unrelayed()
+            await _search(app, worker, settings)
         except Exception as error:
             log.exception("recover.failed")
             worker.abandon()
@@ -326,11 +320,20 @@ def _add_rebalancing(app: faust.App, worker: Worker, trails: Trails, settings: S
         await worker.carry_history()
 
 
-async def _until_calm(app: faust.App, worker: Worker, settings: Settings) -> None:
+async def _search(app: faust.App, worker: Worker, settings: Settings) -> None:
+    """Find what no worker has handed on; that asks for every subject, so what has piled up is written first."""
     for _ in range(_SEARCH_WAITS):
         await app.sleep(settings.flush_seconds)
-        if not worker.is_busy:
+        if app.should_stop:
+            # The connections are about to close: the next worker looks.
             return
+        if not worker.is_busy:
+            break
+    async for attempt in AsyncRetrying(
+        retry=retry_if_exception_type(DependencyError), wait=wait_random_exponential(max=5)
+    ):
+        with attempt:
+            await worker.find_unrelayed()
 
 
 def _is_current(app: faust.App, event: Any) -> bool:
