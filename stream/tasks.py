@@ -36,6 +36,7 @@ from stream.health import Health
 from stream.liveness import Liveness, StalledError
 from stream.notifying import Notifier, Watched
 from stream.retention import Retention
+from stream.rhythm import Rhythm
 from stream.worker import Worker
 
 log = structlog.get_logger()
@@ -55,17 +56,11 @@ _STOP_SECONDS = 10.0
 
 def add_flushes(app: faust.App, worker: Worker, history: History, settings: Settings) -> None:
     """Write what was absorbed, carry on what the outboxes hold, and close what is due."""
+    rhythm = Rhythm(worker, sleep=app.sleep, should_stop=lambda: app.should_stop, flush_seconds=settings.flush_seconds)
 
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def flush_regularly() -> None:
-        while not app.should_stop:
-            await app.sleep(settings.flush_seconds)
-            await worker.flush_in_time()
-            await worker.tick()
-            # At the top of an hour there is more to close than one slice of time: in between, events are written.
-            end = time.monotonic() + settings.flush_seconds
-            while worker.has_more_to_close and time.monotonic() < end and not app.should_stop:
-                await worker.tick()
+        await rhythm.run()
 
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def carry_history() -> None:

@@ -1,4 +1,4 @@
-"""What a worker does around the pipeline: when it flushes, what it owns, and when it must stop.
+"""What a worker does around the pipeline: how it flushes, what it owns, and when it must stop.
 
 The order that keeps every event exactly once:
 
@@ -36,8 +36,6 @@ from tracing import span
 log = structlog.get_logger()
 
 _PAGE = 1000
-# Whoever is behind writes seldom: each write costs as much for every biller, however few calls it has of it.
-_BEHIND_SECONDS = 10.0
 # The share of refused records is judged over at least this many.
 _JUDGED_RECORDS = 10_000
 
@@ -102,9 +100,7 @@ class Worker:
         pipeline.verify_with(self._progress.verify)
         self._partitions: set[Place] = set()
         self._next: dict[Place, int] = {}
-        # What waited in the broker when each partition was last read, and since when something is in memory.
         self._waiting: dict[Place, int] = {}
-        self._held_since = 0.0
         self._is_placed = False
         # Counts how often partitions went: a decision about them that took longer is void.
         self._assignment = 0
@@ -115,12 +111,20 @@ class Worker:
         self._judged: deque[tuple[int, int]] = deque()
         self._beside: asyncio.Task[None] | None = None
         self.absorbed_batches = 0
+        self.written_batches = 0
+        # Since when, by the monotonic clock, something is in memory.
+        self.held_since = 0.0
         instruments.buffered_events.set_function(lambda: self.in_memory)
 
     @property
     def in_memory(self) -> int:
         """Events absorbed whose write is not done, those being written among them."""
         return self._pipeline.load.events + self._written.events
+
+    @property
+    def waiting(self) -> int:
+        """Records that waited in the broker when their partitions were last read; those not yet read are not known."""
+        return sum(self._waiting.values())
 
     @property
     def is_writing(self) -> bool:
@@ -208,7 +212,7 @@ class Worker:
         waiting = self._waiting[place] = max(batch.end - self._next[place], 0)
         self.absorbed_batches += 1
         if not self.in_memory:
-            self._held_since = time.monotonic()
+            self.held_since = time.monotonic()
         take = self._pipeline.absorb_observations if topic == OBSERVATIONS else self._pipeline.absorb_calls
         with self._trails.batch(batch) as trail:
             taken, refused = take(topic, partition, records, _Taken(batch.handle, place, reached_after(records[-1])))
@@ -244,12 +248,6 @@ class Worker:
     def _places(self) -> set[str]:
         return {f"{topic}/{partition}" for topic, partition in self._partitions}
 
-    async def flush_in_time(self) -> None:
-        """As `flush`; but while more waits in the broker than is in memory, it may wait for some seconds."""
-        is_behind = sum(self._waiting.values()) > self.in_memory
-        if not is_behind or time.monotonic() - self._held_since >= _BEHIND_SECONDS:
-            await self.flush()
-
     async def flush(self) -> None:
         """Write what was absorbed, waiting for a store that is away, then acknowledge it."""
         if self._is_abandoned:
@@ -271,6 +269,7 @@ class Worker:
                 return
         self._relay.add(flushed.learned)
         self._announcer.add(flushed.news)
+        self.written_batches += len(flushed.handles)
         if flushed.handles:
             self._count(flushed, time.perf_counter() - started)
 

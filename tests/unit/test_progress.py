@@ -67,13 +67,14 @@ class Run:
             raise AssertionError(f"nothing is refused here: {letters}")
 
         self.log = log
+        self.store = store
         self.registry = CollectorRegistry()
         live = instruments(self.registry)
         # Without a cache, so that each flush loads: that is where a loss would be written back.
         pipeline = Pipeline(
             store, POLICY, log_id="log", future_ms=300_000, send_dead_letters=nowhere, cached_subjects=0
         )
-        self.acknowledged: list[int] = []
+        self.acknowledged: list[Any] = []
         self.misplaced = 0
         self.worker = Worker(
             pipeline,
@@ -127,36 +128,6 @@ async def test_progress_names_the_last_record_of_each_flush_before_its_events_ar
     assert run.acknowledged == [6]
     assert (await store.progress())[SOURCE] == reached_after(log.records[5])
     assert store.hashes[keys.PROGRESS][SOURCE.encode()].startswith(b'{"offset":6,"time":%d' % (START_MS + 5 * 60_000))
-
-
-async def test_while_more_waits_in_the_broker_than_is_in_memory_a_write_waits_too() -> None:
-    store, log = MemoryStore(POLICY), Log(30)
-    run = Run(log, store)
-    await run.begin()
-
-    async def absorb(begin: int, end: int) -> None:
-        await run.worker.absorb(Batch(*PLACE, log.records[begin:end], end, end=30), is_current=lambda: True)
-        await run.worker.flush_in_time()
-
-    assert not run.worker.is_busy
-    await absorb(0, 10)
-    assert (run.acknowledged, run.worker.in_memory) == ([], 10)
-    assert run.worker.is_busy
-    await absorb(10, 20)
-    assert (run.acknowledged, run.worker.in_memory) == ([10, 20], 0)
-    assert not run.worker.is_busy
-    await absorb(20, 30)
-    assert run.acknowledged == [10, 20, 30]
-
-
-async def test_a_write_does_not_wait_for_ever_for_what_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.worker._BEHIND_SECONDS", 0.0)
-    log = Log(30)
-    run = Run(log, MemoryStore(POLICY))
-    await run.begin()
-    await run.worker.absorb(Batch(*PLACE, log.records[:10], 10, end=30), is_current=lambda: True)
-    await run.worker.flush_in_time()
-    assert run.acknowledged == [10]
 
 
 async def test_a_zombie_never_moves_the_progress_back() -> None:
