@@ -12,6 +12,9 @@ from stream.worker import Worker
 
 # Whoever is behind writes seldom: each write costs as much for every biller, however few calls it has of it.
 _BEHIND_SECONDS = 10.0
+# Nobody is behind by so few. What a transaction ends with is a record that no consumer is given, and seems to wait for
+# as long as nothing follows it.
+_FEW_RECORDS = 1000
 # How often it is looked whether something came, and after how many looks without anything new no more comes with it:
 # longer than the broker keeps a fetch that finds nothing, in which what it has of other partitions waits.
 _LOOK_SECONDS = 0.04
@@ -82,7 +85,7 @@ class Rhythm:
 
     @property
     def _is_behind(self) -> bool:
-        return self._worker.waiting > self._worker.in_memory
+        return self._worker.waiting > max(self._worker.in_memory, _FEW_RECORDS)
 
     def _is_complete(self, quiet_looks: int) -> bool:
         """Whether what is in memory need not wait for what comes in the same moment.

@@ -17,6 +17,12 @@ from tests.unit.test_progress import PLACE, Log, Run
 PARTITIONS = 4
 
 
+@pytest.fixture
+def any_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Few records are enough to be behind."""
+    monkeypatch.setattr("stream.rhythm._FEW_RECORDS", 0)
+
+
 class Flow:
     """A worker that reads some partitions of the same records, in its rhythm."""
 
@@ -132,6 +138,7 @@ async def test_a_write_follows_on_another_after_a_whole_pause_and_after_an_idle_
     assert flow.writes == 3
 
 
+@pytest.mark.usefixtures("any_is_behind")
 async def test_what_is_behind_waits_and_is_written_soon_after_it_has_caught_up() -> None:
     flow = Flow(flush_seconds=5)
     async with flow.begun():
@@ -143,6 +150,7 @@ async def test_what_is_behind_waits_and_is_written_soon_after_it_has_caught_up()
     assert flow.writes == 1
 
 
+@pytest.mark.usefixtures("any_is_behind")
 async def test_a_backlog_is_not_written_by_half() -> None:
     flow = Flow(flush_seconds=5)
     async with flow.begun():
@@ -154,6 +162,7 @@ async def test_a_backlog_is_not_written_by_half() -> None:
     assert flow.writes == 1
 
 
+@pytest.mark.usefixtures("any_is_behind")
 async def test_while_more_waits_in_the_broker_than_is_in_memory_a_write_waits_too() -> None:
     flow = Flow(flush_seconds=1, events=30)
     run = flow.run
@@ -172,6 +181,7 @@ async def test_while_more_waits_in_the_broker_than_is_in_memory_a_write_waits_to
     assert run.acknowledged == [(0, 10), (0, 20), (0, 30)]
 
 
+@pytest.mark.usefixtures("any_is_behind")
 async def test_a_write_does_not_wait_for_ever_for_what_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("stream.rhythm._BEHIND_SECONDS", 0.0)
     flow = Flow(flush_seconds=1, events=30)
@@ -179,6 +189,14 @@ async def test_a_write_does_not_wait_for_ever_for_what_is_behind(monkeypatch: py
     await flow.absorb(0, 10, of=30)
     await flow.rhythm.flush_in_time()
     assert flow.run.acknowledged == [(0, 10)]
+
+
+async def test_a_few_records_that_nobody_is_given_keep_no_write_waiting() -> None:
+    flow = Flow(flush_seconds=5)
+    async with flow.begun():
+        for partition in range(PARTITIONS):
+            await flow.absorb(0, 1, partition=partition, of=3)
+        assert await flow.written() < 2
 
 
 async def test_while_nothing_comes_the_store_is_still_asked_each_pause_whether_it_has_everything() -> None:
