@@ -202,6 +202,8 @@ def run(settings: Settings) -> None:
         quiet=True,
         override_logging=False,
     )
+    # It writes escape codes into the log, in front of a line that is then no JSON any more.
+    worker.spinner = None
     try:
         worker.execute_from_commandline()
     except SystemExit as stopped:

@@ -190,9 +190,11 @@ def add_archive(
 
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def keep_history() -> None:
+        # The first look is when the database has been opened.
+        pause = _RETENTION_RETRY_SECONDS
         while not app.should_stop:
-            is_done = await retention.look()
-            await app.sleep(_RETENTION_SECONDS if is_done else _RETENTION_RETRY_SECONDS)
+            await app.sleep(pause)
+            pause = _RETENTION_SECONDS if await retention.look() else _RETENTION_RETRY_SECONDS
 
 
 def add_health(

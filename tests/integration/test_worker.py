@@ -59,6 +59,14 @@ def folded(settings: Settings, *, limit: int | None = None) -> tuple[dict[str, S
     return {str(subject): state for subject, state in states.items()}, newest
 
 
+def is_logged(line: str) -> bool:
+    """Whether it is a line of the log, as collectors of logs want it: an object with an event, a level and a time."""
+    try:
+        return bool(orjson.loads(line).keys() >= {"event", "level", "timestamp"})
+    except orjson.JSONDecodeError:
+        return False
+
+
 async def as_stored(states: dict[str, SubjectState], newest_ms: int, settings: Settings) -> Hashes:
     store = MemoryStore(settings.policy())
     assert await store.save(list(states.values())) == []
@@ -109,6 +117,7 @@ async def test_every_recorded_call_replayed_gives_the_state_of_the_offline_fold(
 
         await eventually(missing, within_seconds=200)
         assert worker.stop() == 0, worker.log()
+    assert [line for line in worker.log().splitlines() if not is_logged(line)] == []
 
     states, newest_ms = folded(settings)
     windows = {
