@@ -112,7 +112,7 @@ class Worker:
         self._beside: asyncio.Task[None] | None = None
         self.absorbed_batches = 0
         self.written_batches = 0
-        # Since when, by the monotonic clock, something is in memory.
+        # Since when, by the monotonic clock, something is in memory that is not being written.
         self.held_since = 0.0
         instruments.buffered_events.set_function(lambda: self.in_memory)
 
@@ -211,7 +211,7 @@ class Worker:
         self._next[place] = records[-1].offset + 1
         waiting = self._waiting[place] = max(batch.end - self._next[place], 0)
         self.absorbed_batches += 1
-        if not self.in_memory:
+        if not self._pipeline.load.events:
             self.held_since = time.monotonic()
         take = self._pipeline.absorb_observations if topic == OBSERVATIONS else self._pipeline.absorb_calls
         with self._trails.batch(batch) as trail:

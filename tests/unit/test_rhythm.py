@@ -2,12 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
 from detection.policy import Policy
+from detection.subject import Subject
+from detection.subject_state import SubjectState
 from state.memory_store import MemoryStore
 from stream.app import WorkerApp
 from stream.rhythm import Rhythm
@@ -26,8 +28,8 @@ def any_is_behind(monkeypatch: pytest.MonkeyPatch) -> None:
 class Flow:
     """A worker that reads some partitions of the same records, in its rhythm."""
 
-    def __init__(self, *, flush_seconds: float, events: int = 200) -> None:
-        self.run = Run(Log(events), MemoryStore(Policy()))
+    def __init__(self, *, flush_seconds: float, events: int = 200, store: MemoryStore | None = None) -> None:
+        self.run = Run(Log(events), MemoryStore(Policy()) if store is None else store)
         self.rhythm = Rhythm(
             self.run.worker, sleep=asyncio.sleep, should_stop=lambda: False, flush_seconds=flush_seconds
         )
@@ -189,6 +191,37 @@ async def test_a_write_does_not_wait_for_ever_for_what_is_behind(monkeypatch: py
     await flow.absorb(0, 10, of=30)
     await flow.rhythm.flush_in_time()
     assert flow.run.acknowledged == [(0, 10)]
+
+
+class SlowStore(MemoryStore):
+    """Writes when it is let."""
+
+    def __init__(self) -> None:
+        super().__init__(Policy())
+        self.may_write = asyncio.Event()
+
+    async def save(self, states: Sequence[SubjectState]) -> list[Subject]:
+        await self.may_write.wait()
+        return await super().save(states)
+
+
+@pytest.mark.usefixtures("any_is_behind")
+async def test_what_comes_while_a_write_is_under_way_has_its_own_time_to_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("stream.rhythm._BEHIND_SECONDS", 0.5)
+    store = SlowStore()
+    flow = Flow(flush_seconds=1, store=store)
+    await flow.run.begin()
+    await flow.absorb(0, 10, of=200)
+    write = asyncio.create_task(flow.run.worker.flush())
+    await asyncio.sleep(0.6)
+    await flow.absorb(10, 20, of=200)
+    store.may_write.set()
+    await write
+    await flow.rhythm.flush_in_time()
+    assert (flow.run.acknowledged, flow.run.worker.in_memory) == ([(0, 10)], 10)
+    await asyncio.sleep(0.6)
+    await flow.rhythm.flush_in_time()
+    assert flow.run.acknowledged == [(0, 10), (0, 20)]
 
 
 async def test_a_few_records_that_nobody_is_given_keep_no_write_waiting() -> None:
