@@ -62,28 +62,32 @@ class Rhythm:
     async def _pause(self) -> None:
         """Wait for `flush_seconds`; after a write that had nothing to write, no longer than until something came."""
         end = time.monotonic() + self._flush_seconds
-        if self._has_written:
-            while (left := end - time.monotonic()) > 0 and not self._should_stop():
-                await self._close_or_sleep(left)
-            return
         seen, quiet_looks = self._worker.absorbed_batches, 0
         while (left := self._left(end)) > 0 and not self._should_stop():
             await self._close_or_sleep(min(_LOOK_SECONDS, left))
             quiet_looks = quiet_looks + 1 if self._worker.absorbed_batches == seen else 0
             seen = self._worker.absorbed_batches
-            if self._worker.in_memory and not self._is_behind and self._is_complete(quiet_looks):
+            if self._has_first and not self._is_behind and self._is_complete(quiet_looks):
                 return
 
     async def _close_or_sleep(self, seconds: float) -> None:
-        """At the top of an hour there is more to close than one slice of time: the next one, as long as there is."""
-        if not (self._worker.has_more_to_close and await self._worker.tick()):
+        """At the top of an hour there is more to close than one slice of time: the next one, as long as there is.
+
+        Not while the worker is behind: what is closed before its calls are read is closed again.
+        """
+        if self._is_behind or not self._worker.has_more_to_close or not await self._worker.tick():
             await self._sleep(seconds)
 
     def _left(self, end: float) -> float:
         """Seconds to `end`, which what came just before it moves: it would be written without what comes with it."""
-        if self._worker.in_memory:
+        if self._has_first:
             end = max(end, self._worker.held_since + min(_LINGER_SECONDS, self._flush_seconds))
         return end - time.monotonic()
+
+    @property
+    def _has_first(self) -> bool:
+        """Whether something came after nothing was to be written."""
+        return not self._has_written and self._worker.in_memory > 0
 
     @property
     def _is_behind(self) -> bool:
