@@ -2,8 +2,7 @@
 
 Whoever starts, or had nothing to do, writes what comes first as soon as no more comes with it: after a placement a
 fetch brings one partition after the other, and none says what waits in those that were not yet read. A write that wrote
-something is followed by a whole pause, so a steady flow costs no more writes than there are pauses. What is due at the
-top of an hour is closed in the pauses, a slice of time after the other.
+something is followed by a whole pause, so a steady flow costs no more writes than there are pauses.
 """
 
 import time
@@ -43,10 +42,15 @@ class Rhythm:
 
     async def run(self) -> None:
         """Write what was absorbed and close what is due, until the worker stops."""
+        worker = self._worker
         while not self._should_stop():
             await self._pause()
             await self.flush_in_time()
-            await self._worker.tick()
+            await worker.tick()
+            # At the top of an hour there is more to close than one slice of time: in between, events are written.
+            end = time.monotonic() + self._flush_seconds
+            while worker.has_more_to_close and time.monotonic() < end and not self._should_stop():
+                await worker.tick()
 
     async def flush_in_time(self) -> None:
         """Write; but while more waits in the broker than is in memory, it may wait for some seconds."""
@@ -61,33 +65,23 @@ class Rhythm:
 
     async def _pause(self) -> None:
         """Wait for `flush_seconds`; after a write that had nothing to write, no longer than until something came."""
+        if self._has_written:
+            await self._sleep(self._flush_seconds)
+            return
         end = time.monotonic() + self._flush_seconds
         seen, quiet_looks = self._worker.absorbed_batches, 0
         while (left := self._left(end)) > 0 and not self._should_stop():
-            await self._close_or_sleep(min(_LOOK_SECONDS, left))
+            await self._sleep(min(_LOOK_SECONDS, left))
             quiet_looks = quiet_looks + 1 if self._worker.absorbed_batches == seen else 0
             seen = self._worker.absorbed_batches
-            if self._has_first and not self._is_behind and self._is_complete(quiet_looks):
+            if self._worker.in_memory and not self._is_behind and self._is_complete(quiet_looks):
                 return
-
-    async def _close_or_sleep(self, seconds: float) -> None:
-        """At the top of an hour there is more to close than one slice of time: the next one, as long as there is.
-
-        Not while the worker is behind: what is closed before its calls are read is closed again.
-        """
-        if self._is_behind or not self._worker.has_more_to_close or not await self._worker.tick():
-            await self._sleep(seconds)
 
     def _left(self, end: float) -> float:
         """Seconds to `end`, which what came just before it moves: it would be written without what comes with it."""
-        if self._has_first:
+        if self._worker.in_memory:
             end = max(end, self._worker.held_since + min(_LINGER_SECONDS, self._flush_seconds))
         return end - time.monotonic()
-
-    @property
-    def _has_first(self) -> bool:
-        """Whether something came after nothing was to be written."""
-        return not self._has_written and self._worker.in_memory > 0
 
     @property
     def _is_behind(self) -> bool:

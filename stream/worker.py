@@ -333,10 +333,10 @@ class Worker:
             instruments.dead_letters.labels("invalid").inc(flushed.events[topic, "dead"])
             instruments.dead_letters.labels("late").inc(flushed.events[topic, "late"])
 
-    async def tick(self) -> bool:
-        """Close what is due for a slice of time; False where that cannot be now: another tick is to be later."""
+    async def tick(self) -> None:
+        """Publish what the clock has closed for silent subjects; what is away is waited for by the next tick."""
         if not self._is_placed or self._is_abandoned:
-            return False
+            return
         async with self._writing:
             started_ns = time.time_ns()
             self._progress.start_flush()
@@ -347,14 +347,12 @@ class Worker:
                 self._instruments.windows_learned.inc(closed.learned_windows)
                 self._instruments.windows_closed.inc(closed.closed_windows)
                 self._trails.ticked(started_ns, closed)
-                return True
             except DependencyError as error:
                 log.warning("tick.postponed", dependency=error.dependency, reason=error.reason)
             except LostWritesError as error:
                 self._lose(error)
             except GivenUpError as error:
                 log.warning("tick.given_up", reason=str(error))
-        return False
 
     async def carry_history(self) -> None:
         """Carry learned windows to the history; what is away is waited for by the next call."""

@@ -2,12 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 
 import pytest
 
-from detection.errors import DependencyError
 from detection.policy import Policy
 from detection.subject import Subject
 from detection.subject_state import SubjectState
@@ -15,7 +14,6 @@ from state.memory_store import MemoryStore
 from stream.app import WorkerApp
 from stream.rhythm import Rhythm
 from stream.worker import Batch
-from tests.contract.states import biller
 from tests.unit.test_progress import PLACE, Log, Run
 
 PARTITIONS = 4
@@ -193,66 +191,6 @@ async def test_a_write_does_not_wait_for_ever_for_what_is_behind(monkeypatch: py
     await flow.absorb(0, 10, of=30)
     await flow.rhythm.flush_in_time()
     assert flow.run.acknowledged == [(0, 10)]
-
-
-@pytest.mark.usefixtures("any_is_behind")
-async def test_what_is_due_at_the_top_of_an_hour_is_closed_in_the_pauses(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("stream.closing._PAGE", 1)
-    monkeypatch.setattr("stream.closing._SLICE_SECONDS", 0.001)
-    store = MemoryStore(Policy())
-    silent = [biller(f"S{number}", hours=3) for number in range(40)]
-    await store.save(silent)
-    before = {state.published_hour for state in silent}
-    flow = Flow(flush_seconds=30, events=500, store=store)
-    async with flow.begun():
-        await flow.absorb(480, 490)
-        await flow.written()
-        # Behind, and a pause with its one slice of time after another.
-        await flow.absorb(490, 495, of=5000)
-
-        async def left() -> int:
-            return sum(one.published_hour in before for one in await store.heads([one.subject for one in silent]))
-
-        await asyncio.sleep(1)
-        assert await left() > len(silent) / 2
-        await flow.absorb(495, 500)
-        begun = time.monotonic()
-        while await left():
-            assert time.monotonic() - begun < 15
-            await asyncio.sleep(0.02)
-    assert flow.writes == 1
-
-
-async def test_who_cannot_close_what_is_due_sleeps() -> None:
-    store = AwayStore(Policy())
-    await store.save([biller(hours=3)])
-    slept: list[float] = []
-
-    async def sleep(seconds: float) -> None:
-        slept.append(seconds)
-        await asyncio.sleep(0.01)
-
-    flow = Flow(flush_seconds=0.5, events=500, store=store)
-    flow.rhythm = Rhythm(flow.run.worker, sleep=sleep, should_stop=lambda: len(slept) > 20, flush_seconds=0.5)
-    async with flow.begun():
-        await flow.absorb(480, 500)
-        store.is_away = True
-        await asyncio.sleep(0.5)
-    # Each time that it was asked in vain, a pause.
-    assert 0 < store.asked <= len(slept)
-
-
-class AwayStore(MemoryStore):
-    """Cannot say who is behind while it is away."""
-
-    is_away = False
-    asked = 0
-
-    async def behind(self, subjects: Sequence[Subject], *, places: Collection[str], hour: int) -> list[Subject]:
-        if self.is_away:
-            self.asked += 1
-            raise DependencyError("redis", "it is away")
-        return await super().behind(subjects, places=places, hour=hour)
 
 
 class SlowStore(MemoryStore):
