@@ -190,7 +190,7 @@ def add_archive(
 
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def keep_history() -> None:
-        # The first look is when the database has been opened.
+        # Not at once: the database is opened meanwhile.
         pause = _RETENTION_RETRY_SECONDS
         while not app.should_stop:
             await app.sleep(pause)
