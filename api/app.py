@@ -2,6 +2,7 @@
 
 import gc
 import ipaddress
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -44,6 +45,7 @@ from api.kept import Kept
 from api.shedding import Shedding
 from api.traced import Traced
 from detection.errors import SettingsError
+from detection.machine_code import load_reading_code
 from metrics import Instruments
 from settings import Settings
 
@@ -131,6 +133,7 @@ def serve(settings: Settings) -> None:
     refuse_unprotected(settings)
     logs.configure(settings)
     app = create_app(settings)
+    threading.Thread(target=load_reading_code, name="machine-code", daemon=True).start()
     # What was imported lives as long as the process. Looking through all of it for garbage again and again would stop
     # every request that is under way for a tenth of a second.
     gc.collect()

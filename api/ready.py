@@ -16,7 +16,7 @@ import orjson
 
 from api.answers import OVERDUE_MS, Answer, listed, prediction, published_sentence
 from detection.catalogue import Metric, metric_of
-from detection.cohorts import Cohort, Cohorts
+from detection.cohorts import Cohorts
 from detection.errors import UnreadableStateError
 from detection.hours import HOUR_MS, iso, parse_ms
 from state.as_stored import AsStored, Held
@@ -175,7 +175,7 @@ def _usual(stored: AsStored, slug: str, held: Held, values: Any, lately: Lately 
     common = (
         str(stored.subject).encode(), slug.encode(), estimate, lower, upper, threshold, operator,
         _quoted(unit.decode()), window_start, end, valid_until, blake2b(held, digest_size=6).hexdigest().encode(),
-        status.encode(), n_learned, _cohort(now.cohorts.find(slug, told[4]) if now.cohorts.known else None),
+        status.encode(), n_learned, cohort_text(now, slug, told[4]),
     )  # fmt: skip
     return _Usual(status, common, last_window, last_value, is_alert, evidence)
 
@@ -238,7 +238,9 @@ def _quoted(text: str) -> bytes:
     return orjson.dumps(text)
 
 
-def _cohort(cohort: Cohort | None) -> bytes:
+def cohort_text(now: Now, slug: str, expected_calls: float) -> bytes:
+    """What is said of the cohort of a series with so many calls an hour."""
+    cohort = now.cohorts.find(slug, expected_calls) if now.cohorts.known else None
     if cohort is None:
         return b'"cohort":null,"cohort_measured_exceedance":null'
     told = {"cohort": cohort.name, "cohort_measured_exceedance": cohort.measured_exceedance}

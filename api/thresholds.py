@@ -1,6 +1,7 @@
 """`GET /thresholds`: what is published of all series, page by page or as one stream."""
 
 import asyncio
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator
 from contextlib import aclosing
@@ -18,13 +19,14 @@ from api.answers import Answer, listed
 from api.connections import Connections, connections
 from api.moments import Moment
 from api.problems import INVALID_REQUEST, Fault, RefusedError
-from api.ready import Now, lines
+from api.ready import Now
 from api.schemas import Status, ThresholdPage
+from api.threshold_lines import Takes, lines_of
 from detection.catalogue import BILLER_METRICS, metric_of
 from detection.errors import InvalidSubjectError
 from detection.hours import HOUR_MS, SECOND_MS, parse_ms
 from detection.subject import Kind, Subject
-from state.as_stored import AsStored
+from state.as_stored import StoredTexts
 
 router = APIRouter(tags=["thresholds"], route_class=GuardedRoute)
 
@@ -34,8 +36,9 @@ NDJSON = "application/x-ndjson"
 _MOST = 1000
 _SUBJECTS_AT_ONCE = 250
 _BATCHES_AT_ONCE = 3
-# About a millisecond's work: others wait for no longer while all series are streamed.
-_SUBJECTS_PER_TURN = 40
+# Others wait for no longer than about this while all series are streamed: lines of young series take ten times as long.
+_TURN_SECONDS = 0.0015
+_FIRST_SUBJECTS = 20
 # A filter that nothing passes must not keep one request busy for ever: the page ends, and says where to go on.
 _SUBJECTS_PER_PAGE = 5_000
 _KINDS: tuple[Kind, ...] = ("biller", "model")
@@ -58,8 +61,8 @@ class Filter:
 
     @property
     def is_open(self) -> bool:
-        """Whether it takes every published series, as far as `takes` can say."""
-        return self.status is None and self.published_from_ms is None
+        """Whether it takes every published series of its kind and prefix."""
+        return self.slug is None and self.status is None and self.published_from_ms is None
 
     def takes(self, status: str, window_start: str) -> bool:
         """Whether a published series is wanted; kind and prefix were asked of the store already."""
@@ -147,35 +150,45 @@ async def page(
 
 async def _lines(parts: Connections, wanted: Filter, start: tuple[str, str]) -> AsyncIterator[bytes]:
     """Some lines at a time, so that others are answered in between; what comes next is read meanwhile."""
+    at_once = _FIRST_SUBJECTS
     async with aclosing(_ahead(_stored(parts, wanted, start))) as batches:
-        async for batch in batches:
+        async for texts, after_slug in batches:
             now = Now(await parts.clock_ms(), await parts.cohorts())
-            for first in range(0, len(batch), _SUBJECTS_PER_TURN):
-                found = [
-                    line
-                    for one, after_slug in batch[first : first + _SUBJECTS_PER_TURN]
-                    for slug, status, begins, line in lines(one, wanted.slug, now)
-                    if slug > after_slug and (wanted.is_open or wanted.takes(status, begins.decode()))
-                ]
+            takes = None if wanted.is_open and not after_slug else _taking(wanted, after_slug)
+            first, count = 0, len(texts.subjects)
+            while first < count:
+                begun = time.perf_counter()
+                behind = min(first + at_once, count)
+                found = lines_of(texts, first, behind, now, takes, wanted.slug)
+                spent = max(time.perf_counter() - begun, 1e-6)
+                at_once = min(max(int((behind - first) * _TURN_SECONDS / spent), 1), _SUBJECTS_AT_ONCE)
+                first = behind
                 if found:
-                    yield b"".join(found)
+                    yield found
                 await asyncio.sleep(0)
+
+
+def _taking(wanted: Filter, after_slug: str) -> Takes:
+    def takes(slug: str, status: str, window_start: str) -> bool:
+        return slug > after_slug and wanted.slug in {None, slug} and wanted.takes(status, window_start)
+
+    return takes
 
 
 async def _stored(
     parts: Connections, wanted: Filter, start: tuple[str, str]
-) -> AsyncGenerator[list[tuple[AsStored, str]]]:
+) -> AsyncGenerator[tuple[StoredTexts, str]]:
     """Batch by batch, the subjects in reach as the store has them; of the cursor's own, what is behind its slug.
 
     A few batches are read at a time: while lines are made of one, the store works on the next.
     """
     asking = caller()
 
-    async def read(subjects: list[Subject], after_slug: str) -> list[tuple[AsStored, str]]:
+    async def read(subjects: list[Subject], after_slug: str) -> tuple[StoredTexts, str]:
         reached = subjects if asking.reaches_all else [one for one in subjects if asking.reaches(one)]
-        return [(one, after_slug) for one in await parts.store.as_stored(reached)]
+        return await parts.store.as_stored(reached), after_slug
 
-    reading: deque[asyncio.Task[list[tuple[AsStored, str]]]] = deque()
+    reading: deque[asyncio.Task[tuple[StoredTexts, str]]] = deque()
     try:
         async for subjects, after_slug in _positions(parts, wanted, start):
             reading.append(asyncio.create_task(read(subjects, after_slug)))

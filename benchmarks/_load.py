@@ -6,27 +6,29 @@ due at random (a Poisson process) whether or not earlier ones were answered, and
 was due: a slow answer cannot hide those that waited behind it.
 
 Every status is checked, and every answer is read to its end. Prints one JSON object.
+
+Sockets and nothing around them: the queue of a generator that is busy itself would be counted as the server's latency.
 """
 
-import asyncio
 import random
+import select
 import selectors
+import socket
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import cycle
-from typing import cast
 
 import httptools
 import orjson
-import uvloop
 
 _OK = 200
 _SHED = 503
 # What is still unanswered after the end is waited for, so that it counts.
 _DRAIN_SECONDS = 10.0
+_READ_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -68,51 +70,47 @@ class Measured:
         return self.answered / self.seconds
 
 
-class _Connection(asyncio.Protocol):
+class _Connection:
     """One keep-alive connection, one request at a time."""
 
-    def __init__(self, answered: Callable[["_Connection", float, int], None], *, may_shed: bool) -> None:
-        self._answered = answered
-        self._may_shed = may_shed
-        self._is_retried = False
-        self.is_shed = False
+    def __init__(self, port: int) -> None:
+        self.socket = socket.create_connection(("127.0.0.1", port))
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self.socket.settimeout(0.0)
         self._parser = httptools.HttpResponseParser(self)
-        self._due = 0.0
-        self._bytes = 0
-        self.failure = ""
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        self._transport = cast("asyncio.WriteTransport", transport)
+        self._is_whole = False
+        self.due = 0.0
+        self.length = 0
+        self.is_retried = False
 
     def send(self, request: bytes, due: float) -> None:
-        self._due = due
-        self._bytes = 0
-        self._transport.write(request)
+        self.due = due
+        self.length = 0
+        self.is_retried = self._is_whole = False
+        if self.socket.send(request) != len(request):
+            raise RuntimeError("a connection did not take a whole request")
 
-    def data_received(self, data: bytes) -> None:
+    def receive(self) -> bool:
+        """Whether that was the end of the answer; RuntimeError where the server has closed the connection."""
+        data = self.socket.recv(_READ_BYTES)
+        if not data:
+            raise RuntimeError("the server closed a connection")
         self._parser.feed_data(data)
+        return self._is_whole
+
+    @property
+    def status(self) -> int:
+        status: int = self._parser.get_status_code()
+        return status
 
     def on_header(self, name: bytes, _value: bytes) -> None:
-        self._is_retried = self._is_retried or name.lower() == b"retry-after"
+        self.is_retried = self.is_retried or name.lower() == b"retry-after"
 
     def on_body(self, body: bytes) -> None:
-        self._bytes += len(body)
+        self.length += len(body)
 
     def on_message_complete(self) -> None:
-        status = self._parser.get_status_code()
-        self.is_shed = self._may_shed and status == _SHED and self._is_retried
-        self._is_retried = False
-        if status != _OK and not self.is_shed:
-            self.failure = f"an answer had status {status}"
-        elif not self._bytes:
-            self.failure = "an answer was empty"
-        self._answered(self, time.perf_counter() - self._due, self._bytes)
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self.failure = self.failure or f"the server closed a connection: {exc}"
-
-    def close(self) -> None:
-        self._transport.close()
+        self._is_whole = True
 
 
 class _Run:
@@ -124,38 +122,25 @@ class _Run:
         self._latencies: list[float] = []
         self._bytes = 0
         self._shed = 0
+        self._selector = selectors.DefaultSelector()
         # In turns, so that none of them is idle for so long that the server closes it.
         self._free: deque[_Connection] = deque()
         self._waiting: deque[float] = deque()
-        self._ends = float("inf")
+        self._ends = 0.0
         self._last = 0.0
 
-    async def measure(self) -> Measured:
-        loop = asyncio.get_running_loop()
-        every: list[_Connection] = []
-        for _ in range(self._load.connections):
-            _, connection = await loop.create_connection(
-                lambda: _Connection(self._on_answer, may_shed=self._load.may_shed), "127.0.0.1", self._load.port
-            )
-            every.append(connection)
-        self._free = deque(every)
+    def measure(self) -> Measured:
+        connections = [_Connection(self._load.port) for _ in range(self._load.connections)]
+        for connection in connections:
+            self._selector.register(connection.socket, selectors.EVENT_READ, connection)
+        self._free.extend(connections)
         started = time.perf_counter()
         self._ends = started + self._load.seconds
-        if self._load.rate:
-            await self._keep_rate(started)
-        else:
-            while self._free:
-                self._send(self._free.popleft(), time.perf_counter())
-            await asyncio.sleep(self._load.seconds)
-        await self._drain(len(every))
+        self._offer(started)
+        self._drain(len(connections))
         ended = max(self._last, self._ends) if self._load.rate else self._last
-        failures = [connection.failure for connection in every if connection.failure]
-        if len(self._free) < len(every):
-            failures.append("an answer did not come")
-        for connection in every:
-            connection.close()
-        if failures:
-            raise RuntimeError(failures[0])
+        for connection in connections:
+            connection.socket.close()
         if not self._latencies:
             raise RuntimeError("nothing was answered")
         ordered = sorted(self._latencies)
@@ -170,53 +155,70 @@ class _Run:
             latencies_ms=[round(1000 * one, 3) for one in ordered] if self._load.rate else (),
         )
 
-    async def _keep_rate(self, started: float) -> None:
+    def _offer(self, started: float) -> None:
+        """Send what falls due until the end, and hear the answers meanwhile."""
         chance = random.Random(7)
-        due = started
-        while due < self._ends:
-            due += chance.expovariate(self._load.rate)
-            # Several may be due already; the loop still has to hear the answers.
-            await asyncio.sleep(max(due - time.perf_counter(), 0.0))
+        # Without a rate everything is due at once, and what follows an answer is due with it.
+        due = started + chance.expovariate(self._load.rate) if self._load.rate else self._ends
+        if not self._load.rate:
+            while self._free:
+                self._send(self._free.popleft(), time.perf_counter())
+        while (now := time.perf_counter()) < self._ends:
+            if due > now:
+                self._hear(min(due, self._ends) - now)
+                continue
             if self._free:
                 self._send(self._free.popleft(), due)
             else:
                 self._waiting.append(due)
+            due += chance.expovariate(self._load.rate)
+            # Where many are due at once, answers are not kept waiting by them.
+            self._hear(0.0)
 
-    async def _drain(self, connections: int) -> None:
+    def _drain(self, connections: int) -> None:
+        """Wait for what was sent and, unless that may be too much for anybody, for what was due."""
         end = time.perf_counter() + _DRAIN_SECONDS
+        unsent: deque[float] = deque()
         if self._load.may_shed:
-            # More was due than anybody could send: what is left says so, and need not be sent.
             unsent, self._waiting = self._waiting, deque()
-            await self._drained(connections, end)
-            self._waiting = unsent
-            return
-        await self._drained(connections, end)
+        while len(self._free) < connections:
+            left = end - time.perf_counter()
+            if left <= 0.0:
+                raise RuntimeError("an answer did not come")
+            self._hear(left)
+        self._waiting.extend(unsent)
 
-    async def _drained(self, connections: int, end: float) -> None:
-        while len(self._free) < connections and time.perf_counter() < end:  # noqa: ASYNC110 (twice a run)
-            await asyncio.sleep(0.005)
+    def _hear(self, seconds: float) -> None:
+        """The answers that come within so many seconds, as soon as there are any."""
+        # A selector's own patience is in milliseconds, and would count as latency.
+        if select.select([self._selector], (), (), seconds)[0]:
+            for key, _ in self._selector.select(0):
+                connection: _Connection = key.data
+                if connection.receive():
+                    self._take(connection)
 
     def _send(self, connection: _Connection, due: float) -> None:
         connection.send(next(self._requests), due)
 
-    def _on_answer(self, connection: _Connection, seconds: float, length: int) -> None:
+    def _take(self, connection: _Connection) -> None:
+        """Note the answer, and send what waits for a connection."""
         self._last = time.perf_counter()
-        if connection.is_shed:
+        status = connection.status
+        if status == _OK:
+            self._latencies.append(self._last - connection.due)
+            self._bytes += connection.length
+        elif self._load.may_shed and status == _SHED and connection.is_retried:
             self._shed += 1
         else:
-            self._latencies.append(seconds)
-            self._bytes += length
-        if connection.failure:
+            raise RuntimeError(f"an answer had status {status}")
+        if not connection.length:
+            raise RuntimeError("an answer was empty")
+        if self._waiting:
+            self._send(connection, self._waiting.popleft())
+        elif self._load.rate or self._last >= self._ends:
             self._free.append(connection)
-        elif self._load.rate:
-            if self._waiting:
-                self._send(connection, self._waiting.popleft())
-            else:
-                self._free.append(connection)
-        elif self._last < self._ends:
-            self._send(connection, self._last)
         else:
-            self._free.append(connection)
+            self._send(connection, self._last)
 
 
 def _requests(load: Load) -> Iterator[bytes]:
@@ -233,15 +235,8 @@ def _requests(load: Load) -> Iterator[bytes]:
     )
 
 
-def _precise() -> asyncio.AbstractEventLoop:
-    """A loop whose timers know microseconds; others wake up to a millisecond late, which would count as latency."""
-    return asyncio.SelectorEventLoop(selectors.SelectSelector())
-
-
 def main() -> None:
-    load = Load(**orjson.loads(sys.argv[1]))
-    with asyncio.Runner(loop_factory=_precise if load.rate else uvloop.new_event_loop) as runner:
-        measured = runner.run(_Run(load).measure())
+    measured = _Run(Load(**orjson.loads(sys.argv[1]))).measure()
     sys.stdout.write(orjson.dumps(asdict(measured)).decode() + "\n")
 
 

@@ -10,7 +10,7 @@ from detection.rules.alert import Alert, Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
-from state.as_stored import AsStored
+from state.as_stored import AsStored, StoredTexts
 from state.codec import (
     HEAD_FIELDS,
     decode,
@@ -133,7 +133,7 @@ class MemoryStore:
                     found.setdefault(subject, {})[slug] = fields
         return found
 
-    async def as_stored(self, subjects: Sequence[Subject]) -> list[AsStored]:
+    async def as_stored(self, subjects: Sequence[Subject]) -> StoredTexts:
         found = []
         for subject in subjects:
             own = self._fields(subject_key(subject))
@@ -143,9 +143,8 @@ class MemoryStore:
                 values = [fields.get(name.encode()) for name in ANSWER_FIELDS]
                 if values[0] is not None:
                     series.append((slug, held(values)))
-            if series:
-                found.append(AsStored(subject, series, own.get(b"minutes")))
-        return found
+            found.append(AsStored(subject, series, own.get(b"minutes")))
+        return StoredTexts.of(found)
 
     async def lately(self, subjects: Sequence[Subject]) -> dict[Subject, Lately]:
         found = {}

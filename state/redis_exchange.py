@@ -6,14 +6,19 @@ client of one server; a cluster's nodes have to be found.
 """
 
 import asyncio
-from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import Any, Final, TypeVar
 
 from hiredis import pack_command
 from redis import exceptions
 from redis.asyncio import Redis
 
 from state.redis_pipeline import Command, redis_errors
+from state.replies import Replies
+
+# More than a connection holds at a time.
+_RECEIVED_BYTES: Final = 256 * 1024
 
 Result = TypeVar("Result")
 
@@ -26,21 +31,40 @@ class Exchange:
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to these commands, errors among them."""
+        async with self._sent(commands) as parser:
+            replies = [await parser.read_response() for _ in commands]
+        return _of_the_master(replies)
+
+    async def ask_unparsed(self, commands: Sequence[Command]) -> Replies | None:
+        """The replies as they came, None where some are neither strings nor hashes; raises an error among them."""
+        replies = Replies(len(commands))
+        async with self._sent(commands) as parser:
+            while not replies.are_whole and replies.are_usual:
+                replies.take(await _received(parser))
+            if replies.are_usual:
+                if replies.has_more:
+                    raise exceptions.ConnectionError("the server has sent more than it was asked for")
+                return replies
+            # The parser goes on with what has come in.
+            parser._reader.feed(bytes(replies.octets))  # noqa: SLF001 (as in `_sent`)
+            parsed = [await parser.read_response() for _ in commands]
+        raise_first(_of_the_master(parsed))
+        return None
+
+    @asynccontextmanager
+    async def _sent(self, commands: Sequence[Command]) -> AsyncIterator[Any]:
+        """Send these, and give the parser of the connection, for as long as an answer may take."""
         connection = self._connection
         await connection.send_packed_command([pack_command(command) for command in commands])
-        # One timer for all of them; `read_response` of the connection would set one for each.
-        parser = connection._parser  # noqa: SLF001 (it has no other door that stays open for a second reply)
         try:
+            # One timer for all of them; `read_response` of the connection would set one for each.
             async with asyncio.timeout(connection.socket_timeout):
-                replies = [await parser.read_response() for _ in commands]
+                # It has no other door that stays open for a second reply.
+                yield connection._parser  # noqa: SLF001
         except TimeoutError as error:
             raise exceptions.TimeoutError("the server did not answer in time") from error
         except OSError as error:
             raise exceptions.ConnectionError(f"the connection broke: {error}") from error
-        for reply in replies:
-            if isinstance(reply, exceptions.ReadOnlyError | exceptions.MasterDownError):
-                raise exceptions.ConnectionError(f"the server is not the master any more: {reply}")
-        return replies
 
 
 class Exchanges:
@@ -78,6 +102,22 @@ class Exchanges:
                 raise
             finally:
                 await asyncio.shield(self._pool.release(connection))
+
+
+def _of_the_master(replies: list[Any]) -> list[Any]:
+    """The same; ConnectionError where a server says that it is not the master."""
+    for reply in replies:
+        if isinstance(reply, exceptions.ReadOnlyError | exceptions.MasterDownError):
+            raise exceptions.ConnectionError(f"the server is not the master any more: {reply}")
+    return replies
+
+
+async def _received(parser: Any) -> bytes:
+    """The next bytes, before the parser has seen them."""
+    octets: bytes = await parser._stream.read(_RECEIVED_BYTES)  # noqa: SLF001 (as in `_sent`)
+    if not octets:
+        raise exceptions.ConnectionError("the server has closed the connection")
+    return octets
 
 
 def raise_first(replies: Sequence[Any]) -> None:

@@ -20,7 +20,7 @@ from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
 from state import redis_cohorts, redis_progress
-from state.as_stored import AsStored
+from state.as_stored import AsStored, StoredTexts
 from state.codec import (
     HEAD_FIELDS,
     Write,
@@ -82,7 +82,7 @@ class RedisStore:
         self._exchanges = Exchanges(client) if is_single else None
         exchange = None if self._exchanges is None else self._exchanges.try_all
         self._scripts = Scripts(client, replicas=replicas, exchange=exchange)
-        self._answers = Answers(self._ask, self._scripts, Glances(client, self._exchanges), is_single=is_single)
+        self._answers = Answers(self._ask, self._scripts, self._exchanges, Glances(client, self._exchanges))
         self._transactions = Transactions(client, replicas) if is_single else None
         # Of each part that was written since the last look at the progress, the last subject and its revision. On a
         # cluster they are on other nodes than the progress, which says nothing of those.
@@ -318,7 +318,7 @@ class RedisStore:
     async def answers(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, dict[str, str]]]:
         return await self._answers.read(subjects, await self._slugs(subjects))
 
-    async def as_stored(self, subjects: Sequence[Subject]) -> list[AsStored]:
+    async def as_stored(self, subjects: Sequence[Subject]) -> StoredTexts:
         slugs = {subject: sorted(some) for subject, some in (await self._slugs(subjects)).items()}
         return await self._answers.as_stored(subjects, slugs)
 

@@ -14,7 +14,7 @@ from detection.rules.alert import Alert, Transition
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import Window
-from state.as_stored import AsStored
+from state.as_stored import AsStored, StoredTexts
 from state.survey import Lately, Survey, Tally
 
 
@@ -156,8 +156,8 @@ class StateStore(Protocol):
         """The readable fields of every series of the subjects, by metric slug, without the models."""
         ...
 
-    async def as_stored(self, subjects: Sequence[Subject]) -> list[AsStored]:
-        """What `answers` and `lately` are made of, of those of the subjects that have a series, in their order."""
+    async def as_stored(self, subjects: Sequence[Subject]) -> StoredTexts:
+        """What `answers` and `lately` are made of; a few hundred subjects at a time, as one question."""
         ...
 
     async def lately(self, subjects: Sequence[Subject]) -> dict[Subject, Lately]:

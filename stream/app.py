@@ -29,7 +29,7 @@ import tracing
 from detection.errors import DependencyError, SettingsError, TidemarkError
 from detection.hours import SECOND_MS
 from detection.live import LivePolicy
-from detection.machine_code import load_machine_code
+from detection.machine_code import load_streaming_code
 from settings import Settings
 from state.alert_history import AlertHistory
 from state.alert_rows import AlertChanges
@@ -195,7 +195,7 @@ def run(settings: Settings) -> None:
     spare_the_collector()
     take_turns()
     # While the group is joined, which takes longer.
-    threading.Thread(target=load_machine_code, args=(settings.policy(),), name="machine-code", daemon=True).start()
+    threading.Thread(target=load_streaming_code, args=(settings.policy(),), name="machine-code", daemon=True).start()
     worker = app.Worker(
         loglevel=logs.level(settings),
         redirect_stdouts=False,

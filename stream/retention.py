@@ -43,11 +43,15 @@ class Retention:
             hours_ms=self._now_ms - self._keeping.hours_days * _DAY_MS,
         )
 
+    async def tell_time(self) -> bool:
+        """Whether there is a time to go by; `horizon` then does. Raises DependencyError."""
+        self._now_ms = await self._store.clock() if self._wall_ms is None else self._wall_ms()
+        return self._now_ms >= 0
+
     async def look(self) -> bool:
         """Make and drop what is due; False where the next look should be soon: something is away, or has not begun."""
         try:
-            self._now_ms = await self._store.clock() if self._wall_ms is None else self._wall_ms()
-            if self._now_ms < 0:
+            if not await self.tell_time():
                 return False
             dropped = await self._database.retain(self._keeping, moment_of(self._now_ms))
         except DependencyError as error:

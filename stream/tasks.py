@@ -5,6 +5,7 @@ import os
 import secrets
 import socket
 import time
+from contextlib import suppress
 
 import faust
 import structlog
@@ -190,7 +191,9 @@ def add_archive(
 
     @app.task  # type: ignore[untyped-decorator]  # faust declares it without types
     async def keep_history() -> None:
-        # Not at once: the database is opened meanwhile.
+        with suppress(DependencyError):
+            await retention.tell_time()
+        # The database is opened meanwhile.
         pause = _RETENTION_RETRY_SECONDS
         while not app.should_stop:
             await app.sleep(pause)

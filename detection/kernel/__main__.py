@@ -11,8 +11,7 @@ from detection.bank import Bank
 from detection.catalogue import AVERAGE_RESPONSE_TIME, ERROR_RATE, gauge
 from detection.compiled import cache_folder
 from detection.forecaster import SeasonalForecaster
-from detection.kernel.histograms import count_bins, range_of_bins
-from detection.machine_code import load_machine_code
+from detection.machine_code import load_reading_code, load_streaming_code
 from detection.policy import Policy
 from detection.rows import Observation
 from detection.series_model import SeriesModel
@@ -24,7 +23,7 @@ _HOURS = range(480_000, 480_060)
 def main() -> None:
     """Every way into the core is taken once, for each kind of metric; other versions' machine code is removed."""
     started = time.perf_counter()
-    sys.stdout.write("Compiling the learning core; this takes about half a minute, once for each version of it\n")
+    sys.stdout.write("Compiling the learning core; this takes up to a minute, once for each version of it\n")
     sys.stdout.flush()
     metrics = [AVERAGE_RESPONSE_TIME, ERROR_RATE, gauge("anything")]
     policy = Policy()
@@ -36,13 +35,11 @@ def main() -> None:
         model.learn(_HOURS.stop, 2.0, 100, policy)
     bank = Bank(metrics, policy)
     bank.learn_many(_HOURS.start, np.ones(len(metrics)), np.ones(len(metrics)))
-    load_machine_code(policy)
+    load_streaming_code(policy)
+    load_reading_code()
     forecaster = SeasonalForecaster()
     forecaster.learn_one(1.0)
     forecaster.predict(ahead=1)
-    no_bins = np.frombuffer(b"", np.uint8)
-    range_of_bins(no_bins)
-    count_bins(no_bins, np.zeros(1, np.int64), 0, 1, np.zeros(1))
     _remove_others(cache_folder())
     sys.stdout.write(f"Compiled in {time.perf_counter() - started:.0f} s\n")
 

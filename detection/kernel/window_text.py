@@ -4,14 +4,13 @@ The text is JSON as `state.window_codec` writes it, oldest window first and no s
 added to the text stays as it is. What is unusual in any way, or too large, is left to that module.
 
 A window is named by the minute that it begins with, since the epoch.
-
-Dates are those of the Gregorian calendar from 1970 to 2099, in which every fourth year is a leap year.
 """
 
 import numpy as np
 from numpy.typing import NDArray
 
 from detection.compiled import compiled
+from detection.kernel.time_text import LENGTH, put_minute, read_minute
 
 Octets = NDArray[np.uint8]
 Whole = NDArray[np.int64]
@@ -29,12 +28,10 @@ LONGEST_BIN = 24
 BINS = 256
 
 _WRITTEN = 5
-_DAY_MINUTES = 1440
-_FOUR_YEARS = 1461
-_LAST_YEAR = 2099
-_FEBRUARY = 1
 # Larger ones are written as text: readers that know only doubles would lose digits.
 _EXACT = 2**53
+# The newest minute of a text that is none of ours, or out of order.
+UNUSUAL = -2
 # What is added to may be as large, and the sum still fits.
 _LARGEST = 2**60
 _DIGITS = 18
@@ -44,13 +41,12 @@ _ROW, _SIZE = 0, 1
 
 _QUOTE, _BACKSLASH, _COMMA, _COLON, _ZERO, _NINE = (ord(one) for one in '"\\,:09')
 _OPEN, _CLOSE = (ord(one) for one in "{}")
-# `"2026-01-05T09:00:00Z":`, with digits where it has a 0.
-_NAME = np.frombuffer(b'"0000-00-00T00:00:00Z":', np.uint8)
+# Of `"2026-01-05T09:00:00Z":`.
+_NAME_LENGTH = LENGTH + 3
 _FIELDS = np.frombuffer(b'{"calls":,"errors":,"timeouts":,"latency_us":,"latency_us2":', np.uint8)
 _BINS_NAME = np.frombuffer(b',"bins":{', np.uint8)
 # From where to where in `_FIELDS` each field's name is.
 _FIELD_AT = np.array([0, 9, 19, 31, 45, 60], np.int64)
-_MONTH_DAYS = np.array([31, 28, 31, 30, 31, 30, 31, 31, 30, 31, 30, 31], np.int64)
 
 
 @compiled
@@ -87,6 +83,63 @@ def merge_windows(
 
 
 @compiled
+def sum_latest(text: Octets, begin: Whole, end: Whole, kept: int, newest: Whole, sums: Whole) -> None:
+    """Of each of M texts of minutes the newest one, -1 where there is none, and in `sums` (4, M) the last `kept` ones.
+
+    Text i is from `begin[i]` to `end[i]`, and there is none where it begins at -1. The sums are in the order of CALLS
+    to LATENCY_US. Where the newest minute is UNUSUAL, they are of no use.
+    """
+    numbers = np.zeros(_WRITTEN, np.int64)
+    bins = np.zeros(BINS, np.int64)
+    for i in range(len(begin)):
+        sums[:, i] = 0
+        newest[i] = -1 if begin[i] < 0 else _newest(text, begin[i], end[i])
+        if newest[i] >= 0 and not _sum(text, begin[i] + 1, end[i] - 1, newest[i], kept, sums[:, i], numbers, bins):
+            newest[i] = UNUSUAL
+
+
+@compiled
+def _newest(text: Octets, at: int, end: int) -> int:
+    """The minute that is named last, if this is an object; -1 for an empty one."""
+    if end - at < 2 or text[at] != _OPEN or text[end - 1] != _CLOSE:
+        return UNUSUAL
+    if end - at == 2:
+        return -1
+    for one in range(end - 2, at + _NAME_LENGTH, -1):
+        if text[one] == _OPEN:
+            found = _read_name(text, one - _NAME_LENGTH, one)
+            if found >= 0:
+                return found
+    return UNUSUAL
+
+
+@compiled
+def _sum(text: Octets, at: int, stop: int, newest: int, kept: int, sums: Whole, numbers: Whole, bins: Whole) -> bool:
+    """Whether these are minutes in their order, up to the newest; `numbers` and `bins` are to work with."""
+    previous = -1
+    while at < stop:
+        found = _read_name(text, at, stop)
+        behind = _end_of_value(text, at + _NAME_LENGTH, stop)
+        if found <= previous or behind < 0:
+            return False
+        # One that is too old is read too: of a text that is damaged anywhere, nothing is told.
+        if not _read_window(text, at + _NAME_LENGTH, behind, numbers, bins):
+            return False
+        if found > newest - kept:
+            for field in range(SQUARES_HIGH):
+                sums[field] += numbers[field]
+                if sums[field] > _LARGEST:
+                    return False
+        previous = found
+        at = behind
+        if at < stop:
+            if text[at] != _COMMA or at == stop - 1:
+                return False
+            at += 1
+    return previous == newest
+
+
+@compiled
 def _merge(
     text: Octets,
     at: int,
@@ -110,11 +163,11 @@ def _merge(
     previous = -1
     while at < stop - 1:
         found = _read_name(text, at, stop - 1)
-        behind = _end_of_value(text, at + len(_NAME), stop - 1)
+        behind = _end_of_value(text, at + _NAME_LENGTH, stop - 1)
         if found <= previous or behind < 0 or not _put_rows(rows, end, oldest, found, merged, place, numbers, bins):
             return False
         if place[_ROW] < end and minute[place[_ROW]] == found:
-            if not _read_window(text, at + len(_NAME), behind, numbers, bins):
+            if not _read_window(text, at + _NAME_LENGTH, behind, numbers, bins):
                 return False
             if not _put_rows(rows, end, oldest, found + 1, merged, place, numbers, bins):
                 return False
@@ -206,64 +259,19 @@ def _add_row(sums: Whole, row: int, numbers: Whole) -> bool:
 @compiled
 def _read_name(text: Octets, at: int, stop: int) -> int:
     """The minute that is named here; -1 for anything else."""
-    if stop - at < len(_NAME):
+    if stop - at < _NAME_LENGTH or text[at] != _QUOTE:
         return -1
-    for one in range(len(_NAME)):
-        octet = text[at + one]
-        # The seconds are none.
-        if _NAME[one] == _ZERO and not 18 <= one <= 19:
-            if not _ZERO <= octet <= _NINE:
-                return -1
-        elif octet != _NAME[one]:
-            return -1
-    year = 100 * _two(text, at + 1) + _two(text, at + 3)
-    month, day = _two(text, at + 6), _two(text, at + 9)
-    hour, minute = _two(text, at + 12), _two(text, at + 15)
-    if not (1970 <= year <= _LAST_YEAR and 1 <= month <= 12 and hour < 24 and minute < 60):
+    if text[at + LENGTH + 1] != _QUOTE or text[at + LENGTH + 2] != _COLON:
         return -1
-    leap = 1 if year % 4 == 0 else 0
-    if not 1 <= day <= _MONTH_DAYS[month - 1] + leap * (month - 1 == _FEBRUARY):
-        return -1
-    days = 365 * (year - 1970) + (year - 1969) // 4 + day - 1
-    for one in range(month - 1):
-        days += _MONTH_DAYS[one] + leap * (one == _FEBRUARY)
-    return _DAY_MINUTES * days + 60 * hour + minute
+    return read_minute(text, at + 1, stop)
 
 
 @compiled
 def _put_name(merged: Octets, place: Whole, minute: int) -> None:
-    days, rest = minute // _DAY_MINUTES, minute % _DAY_MINUTES
-    # From 1968 on, a leap year, whose first two years are 731 days.
-    cycles, day = (days + 731) // _FOUR_YEARS, (days + 731) % _FOUR_YEARS
-    leap = 1 if day < 366 else 0
-    year = 1968 + 4 * cycles
-    if not leap:
-        year += (day - 1) // 365
-        day = (day - 1) % 365
-    month = 0
-    while day >= _MONTH_DAYS[month] + leap * (month == _FEBRUARY):
-        day -= _MONTH_DAYS[month] + leap * (month == _FEBRUARY)
-        month += 1
-    at = place[_SIZE]
-    for one in range(len(_NAME)):
-        _put(merged, place, _NAME[one])
-    _put_two(merged, at + 1, year // 100)
-    _put_two(merged, at + 3, year % 100)
-    _put_two(merged, at + 6, month + 1)
-    _put_two(merged, at + 9, day + 1)
-    _put_two(merged, at + 12, rest // 60)
-    _put_two(merged, at + 15, rest % 60)
-
-
-@compiled
-def _two(text: Octets, at: int) -> int:
-    return _ZERO * -11 + 10 * text[at] + text[at + 1]
-
-
-@compiled
-def _put_two(merged: Octets, at: int, number: int) -> None:
-    merged[at] = _ZERO + number // 10
-    merged[at + 1] = _ZERO + number % 10
+    _put(merged, place, _QUOTE)
+    place[_SIZE] = put_minute(merged, place[_SIZE], minute)
+    _put(merged, place, _QUOTE)
+    _put(merged, place, _COLON)
 
 
 @compiled

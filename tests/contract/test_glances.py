@@ -1,9 +1,12 @@
 """What the API reads of a subject without loading it, in every store."""
 
+import asyncio
+
 import pytest
 
 from detection.subject import Subject
 from detection.subject_state import SubjectState
+from state.as_stored import AsStored
 from state.keys import series_key
 from state.readable_series import answer_fields
 from state.redis_store import RedisStore
@@ -48,14 +51,25 @@ async def test_what_is_stored_is_what_answers_and_minutes_are_made_of(store: Sto
     assert await store.save([state, model]) == []
     subjects = [model.subject, Subject.biller("nobody"), state.subject]
     answers, lately = await store.answers(subjects), await store.lately(subjects)
-    found = await store.as_stored(subjects)
-    assert [one.subject for one in found] == [model.subject, state.subject]
-    for one in found:
+    texts = await store.as_stored(subjects)
+    assert list(texts.subjects) == subjects
+    assert texts.one(1) == AsStored(subjects[1], [], None)
+    for i in (0, 2):
+        one = texts.one(i)
+        assert one.subject == subjects[i]
         # Of this version, each is one text.
-        texts = {slug: found for slug, found in one.series if isinstance(found, bytes)}
-        assert {slug: answer_fields(text.split(b"\n")) for slug, text in texts.items()} == answers[one.subject]
+        own = {slug: found for slug, found in one.series if isinstance(found, bytes)}
+        assert {slug: answer_fields(text.split(b"\n")) for slug, text in own.items()} == answers[one.subject]
         assert [slug for slug, _ in one.series] == sorted(answers[one.subject])
         assert read_lately(one.subject, one.minutes) == lately.get(one.subject)
+
+
+async def test_of_nobody_nothing_is_stored(store: Store) -> None:
+    async with asyncio.timeout(2):
+        texts = await store.as_stored([])
+    assert not texts.subjects
+    assert not texts.slugs
+    assert texts.first.tolist() == [0]
 
 
 @pytest.mark.parametrize("store", ["redis", "cluster"], indirect=True)
@@ -68,9 +82,9 @@ async def test_what_does_not_fit_in_one_text_is_answered_field_by_field(store: R
     await store.client.hset(first, "unit", "a\nb")
     await store.client.hset(second, "schema", "2")
     await store.client.hdel(third, "unit")
-    (found,) = await store.as_stored([state.subject])
+    found = (await store.as_stored([state.subject])).one(0)
     values = [held for _, held in found.series if not isinstance(held, bytes)]
     assert [len(each) for each in values] == [len(STORED_FIELDS), len(ANSWER_FIELDS), len(STORED_FIELDS)]
     assert [each[STORED_FIELDS.index("unit")] for each in values] == [b"a\nb", b"%", None]
     await store.client.delete(first, second, third)
-    assert await store.as_stored([state.subject]) == []
+    assert (await store.as_stored([state.subject])).one(0).series == []

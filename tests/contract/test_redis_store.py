@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 
 import pytest
@@ -23,6 +23,19 @@ LISTPACK = "hash-max-listpack-value"
 DOCS = Path(__file__).parents[2] / "docs" / "redis.md"
 
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def listening(serve: Serve) -> AsyncIterator[str]:
+    """The URL of a server that treats its connections in this way."""
+    server = await asyncio.start_server(serve, "127.0.0.1", 0)
+    try:
+        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
+    finally:
+        server.close()
+
+
 @contextlib.asynccontextmanager
 async def broken_server(answer: bytes | None) -> AsyncIterator[str]:
     """The URL of a server that answers everything with these bytes; None: with silence."""
@@ -34,11 +47,8 @@ async def broken_server(answer: bytes | None) -> AsyncIterator[str]:
                 await writer.drain()
         writer.close()
 
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    try:
-        yield f"redis://127.0.0.1:{server.sockets[0].getsockname()[1]}/0"
-    finally:
-        server.close()
+    async with listening(serve) as url:
+        yield url
 
 
 async def acl(store: RedisStore, *words: str) -> None:

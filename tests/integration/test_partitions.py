@@ -165,6 +165,9 @@ async def test_recorded_data_is_kept_by_the_clock_of_its_events(database: Databa
     assert (len(partitions(url, "observation_events")), by_events.horizon()) == (3, Horizon())
     newest_ms = round(recorded.timestamp() * 1000)
     await store.advance_clock(newest_ms)
+    begun = Retention(database, store, Keeping(), wall_ms=None)
+    assert await begun.tell_time()
+    assert (len(partitions(url, "observation_events")), begun.horizon().events_ms) == (3, newest_ms - 30 * 24 * HOUR_MS)
     await by_events.look()
     assert partitions(url, "observation_events")[:2] == ["observation_events_20140209", "observation_events_20140301"]
     assert by_events.horizon().events_ms == newest_ms - 30 * 24 * HOUR_MS

@@ -8,6 +8,7 @@ import pytest
 from api import ready
 from api.answers import listed, prediction
 from api.ready import Now, lines, predicted
+from api.threshold_lines import lines_of
 from detection.catalogue import metric_of
 from detection.cohorts import Cohorts
 from detection.hours import HOUR_MS
@@ -66,12 +67,14 @@ def _predictions(stored: AsStored, now: Now) -> list[tuple[str, bytes]]:
 
 
 async def _lines(api: MemoryApi, subject: Subject, *, clock_ms: int = NOW_MS) -> list[bytes]:
-    """The lines of a subject, which are the same both ways, as its predictions are."""
-    (stored,) = await api.store.as_stored([subject])
+    """The lines of a subject, which are the same every way, as its predictions are."""
+    texts = await api.store.as_stored([subject])
+    stored = texts.one(0)
     now = Now(clock_ms, Cohorts(await api.store.cohorts()))
     found = [line for *_, line in lines(stored, None, now)]
     assert found
     assert found == _the_long_way(stored, now)
+    assert b"".join(found) == lines_of(texts, 0, 1, now)
     assert _predictions(stored, now) == _predictions_the_long_way(stored, now)
     return found
 
@@ -81,9 +84,13 @@ async def test_a_ready_series_takes_the_short_way(monkeypatch: pytest.MonkeyPatc
         await cohorts_api.live(api, "B1", 100, latency_ms=200)
         expected = await _lines(api, B1)
         monkeypatch.delattr(ready, "_the_long_way")
-        (stored,) = await api.store.as_stored([B1])
+        texts = await api.store.as_stored([B1])
+        stored = texts.one(0)
         now = Now(NOW_MS, Cohorts())
         found = [line for *_, line in lines(stored, SLUG, now)]
+        monkeypatch.delattr(ready, "_usual")
+        assert lines_of(texts, 0, 1, now) == b"".join(expected)
+        monkeypatch.undo()
         predictions = _predictions(stored, now)
     assert found == expected[:1]
     assert b'"status":"ready"' in found[0]
@@ -163,10 +170,16 @@ async def test_what_is_unusual_is_the_same_both_ways(field: bytes, text: bytes) 
 async def test_models_and_older_versions_are_the_same_both_ways() -> None:
     async with memory_api() as api:
         await restored(api.store)
-        for stored in await api.store.as_stored(SUBJECTS_OF_VERSION_2):
-            now = Now(NOW_MS, Cohorts())
-            assert [line for *_, line in lines(stored, None, now)] == _the_long_way(stored, now)
+        texts = await api.store.as_stored(SUBJECTS_OF_VERSION_2)
+        now = Now(NOW_MS, Cohorts())
+        every = b""
+        for i in range(len(SUBJECTS_OF_VERSION_2)):
+            stored = texts.one(i)
+            found = [line for *_, line in lines(stored, None, now)]
+            every += b"".join(found)
+            assert found == _the_long_way(stored, now)
             assert _predictions(stored, now) == _predictions_the_long_way(stored, now)
+        assert lines_of(texts, 0, len(SUBJECTS_OF_VERSION_2), now) == every
         model = Subject.model("Other", "v9")
         await overview_api.live(api, model, 100)
         await _lines(api, model)
@@ -177,9 +190,21 @@ async def test_a_number_that_is_none_never_reaches_a_line(text: bytes) -> None:
     async with memory_api() as api:
         await cohorts_api.live(api, "B1", 100, latency_ms=200)
         api.store.hashes[series_key(B1, SLUG)][b"lower"] = text
-        (stored,) = await api.store.as_stored([B1])
+        texts = await api.store.as_stored([B1])
         if text:
             with pytest.raises(ValueError, match="could not convert"):
-                list(lines(stored, None, Now(NOW_MS, Cohorts())))
+                lines_of(texts, 0, 1, Now(NOW_MS, Cohorts()))
         else:
             await _lines(api, B1)
+
+
+async def test_who_asks_for_one_metric_does_not_hear_of_another_that_is_damaged() -> None:
+    async with memory_api() as api:
+        await cohorts_api.live(api, "B1", 100, latency_ms=200)
+        other = series_key(B1, "error-rate")
+        api.store.hashes[other][b"lower"] = b"1,2"
+        headers = {"Accept": "application/x-ndjson"}
+        found = await api.client.get("/thresholds", params={"metric": SLUG}, headers=headers)
+        assert [orjson.loads(line)["metric"] for line in found.content.splitlines()] == [SLUG]
+        del api.store.hashes[other][b"unit"]
+        assert (await api.client.get("/thresholds", params={"metric": SLUG}, headers=headers)).content == found.content
