@@ -2,9 +2,10 @@
 
 import asyncio
 import ssl
+from contextlib import suppress
 from typing import Final
 
-from aiokafka.conn import create_conn
+from aiokafka.conn import AIOKafkaConnection, create_conn
 from aiokafka.errors import (
     AuthenticationFailedError,
     IllegalSaslStateError,
@@ -19,6 +20,7 @@ from state.brokers import Brokers
 
 _SETTING: Final = "TIDEMARK_KAFKA"
 _PORT: Final = 9092
+_CLOSING_SECONDS: Final = 1.0
 _CLOSED: Final = (KafkaConnectionError, ConnectionResetError, ConnectionAbortedError)
 
 
@@ -37,7 +39,7 @@ async def refusal(brokers: Brokers, *, within_seconds: float = 5.0) -> str | Non
                     # The first that a broker refuses to answer where it wants to know more of us.
                     await connection.send(MetadataRequest([]))
                 finally:
-                    connection.close()
+                    await _close(connection)
         # TimeoutError is one of OSError.
         except (KafkaError, OSError) as error:
             said = _explained(brokers, error)
@@ -53,7 +55,7 @@ async def _is_there(host: str, port: int, within_seconds: float) -> bool:
         async with asyncio.timeout(within_seconds):
             # A listener without TLS says which versions it speaks before it wants to know who asks.
             connection = await create_conn(host, port, request_timeout_ms=round(within_seconds * 1000))
-            connection.close()
+            await _close(connection)
             return True
     except (KafkaError, OSError):
         pass
@@ -65,6 +67,10 @@ async def _is_there(host: str, port: int, within_seconds: float) -> bool:
         async with asyncio.timeout(within_seconds):
             _, writer = await asyncio.open_connection(host, port, ssl=anybody)
             writer.close()
+            # What it says of our leaving says nothing of whether it is there.
+            with suppress(TimeoutError, OSError):
+                async with asyncio.timeout(_CLOSING_SECONDS):
+                    await writer.wait_closed()
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return False
     except ssl.SSLError:
@@ -73,6 +79,13 @@ async def _is_there(host: str, port: int, within_seconds: float) -> bool:
     except OSError:
         return False
     return True
+
+
+async def _close(connection: AIOKafkaConnection) -> None:
+    """Not before it is closed: whoever asks may end the loop next, and TLS takes its leave in more than one turn."""
+    with suppress(TimeoutError):
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            await connection.close()
 
 
 async def reason(brokers: Brokers, error: BaseException, *, within_seconds: float = 2.0) -> str:
