@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.compiled import compiled
+from detection.kernel.uncounted import uncounted
 
 Octets = NDArray[np.uint8]
 Whole = NDArray[np.int64]
@@ -66,6 +67,7 @@ def read_calls(
         size *= 2
     table = np.full(size, -1, np.int64)
     known = 0
+    text = uncounted(text)
     for i in range(len(ends)):
         if _read_call(text, starts[i], ends[i], found):
             timestamp_ms[i], latency_us[i], outcome[i] = found[0], found[1], found[2]

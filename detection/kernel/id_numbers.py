@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.compiled import compiled
+from detection.kernel.uncounted import uncounted
 
 Octets = NDArray[np.uint8]
 Whole = NDArray[np.int64]
@@ -26,6 +27,7 @@ def number_ids(
     A new one is put behind them, and into the table, which is a power of two long and must never be full. Returns how
     many are known then.
     """
+    text, names, ends = uncounted(text), uncounted(names), uncounted(ends)
     for i in range(len(places)):
         start, stop = places[i, 0], places[i, 1]
         place = _place(text, start, stop, secret, len(table))
@@ -45,6 +47,7 @@ def number_ids(
 @compiled
 def place_ids(names: Octets, ends: Whole, secret: int, known: int, table: Whole) -> None:
     """Put the ids that are known into an empty table."""
+    names = uncounted(names)
     begin = 0
     for number in range(known):
         place = _place(names, begin, ends[number], secret, len(table))

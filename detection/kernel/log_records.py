@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.compiled import compiled
+from detection.kernel.uncounted import uncounted
 
 Octets = NDArray[np.uint8]
 Whole = NDArray[np.int64]
@@ -30,53 +31,49 @@ def index_records(data: Octets, batches: Whole, records: Whole) -> int:
 
     Returns -1, or the row of the first batch whose bytes are no records.
     """
-    at = np.zeros(1, np.int64)
+    data = uncounted(data)
     n = 0
     for i in range(len(batches)):
-        end = batches[i, 1]
-        at[0] = batches[i, 0]
+        at, end = batches[i, 0], batches[i, 1]
         for _ in range(batches[i, 4]):
-            length = _varint(data, at, end)
-            start = at[0]
+            length, start = _varint(data, at, end)
             if not 0 <= length <= end - start:
                 return i
             ends = start + length
             # One byte of attributes, which nobody has given a meaning yet.
-            at[0] = start + 1
-            distance = _varint(data, at, ends)
+            distance, at = _varint(data, start + 1, ends)
             records[TIMESTAMP, n] = batches[i, 3] + (0 if batches[i, 5] else distance)
-            records[OFFSET, n] = batches[i, 2] + _varint(data, at, ends)
+            distance, at = _varint(data, at, ends)
+            records[OFFSET, n] = batches[i, 2] + distance
             for column in (KEY, VALUE):
-                size = _varint(data, at, ends)
-                if not -1 <= size <= ends - at[0]:
+                size, at = _varint(data, at, ends)
+                if not -1 <= size <= ends - at:
                     return i
-                records[column, n] = at[0] if size >= 0 else -1
-                at[0] += max(size, 0)
-                records[column + 1, n] = at[0]
-            if at[0] >= ends:
+                records[column, n] = at if size >= 0 else -1
+                at += max(size, 0)
+                records[column + 1, n] = at
+            if at >= ends:
                 # Not even the number of headers.
                 return i
-            records[HEADERS, n], records[HEADERS_END, n] = at[0], ends
-            at[0] = ends
+            records[HEADERS, n], records[HEADERS_END, n] = at, ends
+            at = ends
             n += 1
-        if at[0] != end:
+        if at != end:
             return i
     return -1
 
 
 @compiled
-def _varint(data: Octets, at: Whole, end: int) -> int:
-    """The number at `at[0]`, which moves on behind it; beyond the end where there is none, so that nothing fits."""
+def _varint(data: Octets, at: int, end: int) -> tuple[int, int]:
+    """The number at this place, and the place behind it: beyond the end where there is none, so that nothing fits."""
     number = np.uint64(0)
     for shift in range(_LONGEST):
-        place = at[0]
-        if place >= end:
+        if at >= end:
             break
-        at[0] = place + 1
-        octet = data[place]
+        octet = data[at]
+        at += 1
         number |= np.uint64(octet & 127) << np.uint64(7 * shift)
         if octet < 128:
             half, sign = np.int64(number >> np.uint64(1)), np.int64(number & np.uint64(1))
-            return half ^ -sign  # type: ignore[return-value]  # compiled code has one kind of whole number
-    at[0] = end + 1
-    return -2
+            return half ^ -sign, at  # type: ignore[return-value]  # compiled code has one kind of whole number
+    return -2, end + 1

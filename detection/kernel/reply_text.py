@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from detection.compiled import compiled
+from detection.kernel.uncounted import uncounted
 
 Octets = NDArray[np.uint8]
 Whole = NDArray[np.int64]
@@ -30,8 +31,10 @@ def find_replies(octets: Octets, end: Whole, found: int) -> int:
 
     -1 where something else than strings and hashes of strings is among them.
     """
+    stop = len(octets)
+    octets = uncounted(octets)
     while found < len(end) - 1:
-        behind = _end_of_reply(octets, end[found])
+        behind = _end_of_reply(octets, end[found], stop)
         if behind == _OTHER:
             return -1
         if behind == _UNFINISHED:
@@ -59,17 +62,19 @@ def join_values(
     `name_end[j + 1]`; the values are in the order of the names, and the first of them is the `version`.
     """
     value_at = np.zeros((len(name_end) - 1, 2), np.int64)
+    stop = len(octets)
+    octets, names, texts = uncounted(octets), uncounted(names), uncounted(texts)
     size = 0
     for i in range(len(end) - 1):
         text_end[i] = size
         first = octets[end[i]]
-        length, at = _size(octets, end[i])
+        length, at = _size(octets, end[i], stop)
         if length < 0 or (length == 0 and first != _BULK):
             kind[i] = ABSENT
         elif first == _BULK:
             kind[i] = TEXT
             size = _put(texts, size, octets, at, length)
-        elif _find_values(octets, length, at, names, name_end, value_at) and _is_same(octets, value_at, version):
+        elif _find_values(octets, length, at, stop, names, name_end, value_at) and _is_same(octets, value_at, version):
             written = _join(octets, value_at, texts, size)
             kind[i] = UNUSUAL if written < 0 else TEXT
             size = max(written, size)
@@ -79,14 +84,16 @@ def join_values(
 
 
 @compiled
-def _find_values(octets: Octets, items: int, at: int, names: Octets, name_end: Whole, value_at: Whole) -> bool:
+def _find_values(
+    octets: Octets, items: int, at: int, stop: int, names: Octets, name_end: Whole, value_at: Whole
+) -> bool:
     """Whether these are the names, once each; `value_at` then has where the value of each begins and ends."""
     count = len(name_end) - 1
     if items != 2 * count:
         return False
     value_at[:] = -1
     for expected in range(count):
-        length, at = _size(octets, at)
+        length, at = _size(octets, at, stop)
         found = -1
         # A small hash keeps them in the order in which they came, a large one in none.
         for one in range(count):
@@ -96,7 +103,7 @@ def _find_values(octets: Octets, items: int, at: int, names: Octets, name_end: W
                 break
         if found < 0 or value_at[found, 0] >= 0:
             return False
-        length, at = _size(octets, at + length + 2)
+        length, at = _size(octets, at + length + 2, stop)
         value_at[found, 0], value_at[found, 1] = at, at + length
         at += length + 2
     return True
@@ -126,42 +133,42 @@ def _put(texts: Octets, size: int, octets: Octets, at: int, length: int) -> int:
 
 
 @compiled
-def _end_of_reply(octets: Octets, at: int) -> int:
+def _end_of_reply(octets: Octets, at: int, stop: int) -> int:
     """The place behind it."""
-    items, behind = _size(octets, at)
+    items, behind = _size(octets, at, stop)
     if items < 0:
         return behind if items == _NOTHING else items
     if octets[at] == _BULK:
-        return _end_of_bulk(octets, items, behind)
+        return _end_of_bulk(items, behind, stop)
     for _ in range(items):
-        if behind < len(octets) and octets[behind] != _BULK:
+        if behind < stop and octets[behind] != _BULK:
             return _OTHER
-        length, behind = _size(octets, behind)
+        length, behind = _size(octets, behind, stop)
         if length < 0:
             return _OTHER if length == _NOTHING else length
-        behind = _end_of_bulk(octets, length, behind)
+        behind = _end_of_bulk(length, behind, stop)
         if behind < 0:
             return behind
     return behind
 
 
 @compiled
-def _end_of_bulk(octets: Octets, length: int, at: int) -> int:
+def _end_of_bulk(length: int, at: int, stop: int) -> int:
     end = at + length + 2
-    return end if end <= len(octets) else _UNFINISHED
+    return end if end <= stop else _UNFINISHED
 
 
 @compiled
-def _size(octets: Octets, at: int) -> tuple[int, int]:
+def _size(octets: Octets, at: int, stop: int) -> tuple[int, int]:
     """Of what begins here the bytes, or the names and values that it has, and the place behind that line."""
-    if at >= len(octets):
+    if at >= stop:
         return _UNFINISHED, at
     first = octets[at]
     if first == _NULL:
-        return (_NOTHING if at + 3 <= len(octets) else _UNFINISHED), at + 3
+        return (_NOTHING if at + 3 <= stop else _UNFINISHED), at + 3
     if first not in (_BULK, _ARRAY, _MAP):
         return _OTHER, at
-    length, behind = _length(octets, at + 1, len(octets))
+    length, behind = _length(octets, at + 1, stop)
     return (2 * length if first == _MAP and length > 0 else length), behind
 
 

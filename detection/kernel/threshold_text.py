@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from detection.compiled import compiled
 from detection.kernel.number_text import read_real
 from detection.kernel.time_text import LENGTH, put_minute, read_minute
+from detection.kernel.uncounted import uncounted
 
 Octets = NDArray[np.uint8]
 Whole = NDArray[np.int64]
@@ -126,6 +127,8 @@ def write_lines(
     split = np.zeros(fields + 1, np.int64)
     places = np.zeros((len(NEEDED), 2), np.int64)
     verdict = np.zeros(_VERDICT_SIZE, np.int64)
+    text, lines = uncounted(text), uncounted(lines)
+    subjects, metrics, cohorts = _uncounted(tables[0]), _uncounted(tables[1]), _uncounted(tables[2])
     at = 0
     for i in range(len(begin)):
         line_end[i] = at
@@ -149,9 +152,9 @@ def write_lines(
             continue
         kind[i] = STALE if clock_ms > valid * _MINUTE_MS + overdue_ms else READY
         at = _put_word(lines, at, _W_SUBJECT)
-        at = _put_row(lines, at, tables[0], subject[i])
+        at = _put_row(lines, at, subjects, subject[i])
         at = _put_word(lines, at, _W_METRIC)
-        at = _put_row(lines, at, tables[1], metric[i])
+        at = _put_row(lines, at, metrics, metric[i])
         at = _put_published(lines, at, text, places, window[i])
         for one in range(i * DIGEST_BYTES, (i + 1) * DIGEST_BYTES):
             lines[at], lines[at + 1] = _HEX[digests[one] >> 4], _HEX[digests[one] & 15]
@@ -160,12 +163,17 @@ def write_lines(
         at = _put_word(lines, at, _W_STALE if kind[i] == STALE else _W_READY)
         at = _put_field(lines, at, _W_LEARNED, text, places, _N_LEARNED)
         at = _put_word(lines, at, _W_COMMA)
-        at = _put_row(lines, at, tables[2], metric[i] * SIZES + size)
+        at = _put_row(lines, at, cohorts, metric[i] * SIZES + size)
         if kind[i] == STALE or window[i] - verdict[_V_HOUR] > _HOUR_MINUTES:
             verdict[_V_ALERT] = 0
         at = _put_verdict(lines, at, text, places, verdict)
         at = _put_word(lines, at, _W_LINE_END)
     line_end[len(begin)] = at
+
+
+@compiled
+def _uncounted(table: Table) -> Table:
+    return uncounted(table[0]), uncounted(table[1])
 
 
 @compiled

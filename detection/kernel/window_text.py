@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from detection.compiled import compiled
 from detection.kernel.time_text import LENGTH, put_minute, read_minute
+from detection.kernel.uncounted import uncounted
 
 Octets = NDArray[np.uint8]
 Whole = NDArray[np.int64]
@@ -73,7 +74,8 @@ def merge_windows(
     numbers = np.zeros(_WRITTEN, np.int64)
     bins = np.zeros(BINS, np.int64)
     place = np.zeros(2, np.int64)
-    rows = (minute, sums, bin_at, bin_number, bin_count)
+    text, merged = uncounted(text), uncounted(merged)
+    rows = (uncounted(minute), sums, uncounted(bin_at), uncounted(bin_number), uncounted(bin_count))
     for i in range(len(begin)):
         merged_at[i] = place[_SIZE]
         place[_ROW] = begin[i]
@@ -91,6 +93,7 @@ def sum_latest(text: Octets, begin: Whole, end: Whole, kept: int, newest: Whole,
     """
     numbers = np.zeros(_WRITTEN, np.int64)
     bins = np.zeros(BINS, np.int64)
+    text = uncounted(text)
     for i in range(len(begin)):
         sums[:, i] = 0
         newest[i] = -1 if begin[i] < 0 else _newest(text, begin[i], end[i])
@@ -173,8 +176,7 @@ def _merge(
                 return False
         elif found >= oldest:
             _put_comma(merged, place)
-            for one in range(at, behind):
-                _put(merged, place, text[one])
+            _put_text(merged, place, text, at, behind)
         previous = found
         at = behind
         if at < stop - 1:
@@ -206,8 +208,7 @@ def _put_rows(
             _put_comma(merged, place)
             _put_name(merged, place, minute[row])
             for field in range(_WRITTEN):
-                for one in range(_FIELD_AT[field], _FIELD_AT[field + 1]):
-                    _put(merged, place, _FIELDS[one])
+                _put_text(merged, place, _FIELDS, _FIELD_AT[field], _FIELD_AT[field + 1])
                 _put_number(merged, place, numbers[field])
             if not _put_bins(merged, place, bins):
                 return False
@@ -229,8 +230,7 @@ def _put_bins(merged: Octets, place: Whole, bins: Whole) -> bool:
         if count > _EXACT:
             return False
         if is_first:
-            for one in range(len(_BINS_NAME)):
-                _put(merged, place, _BINS_NAME[one])
+            _put_text(merged, place, _BINS_NAME, 0, len(_BINS_NAME))
             is_first = False
         else:
             _put(merged, place, _COMMA)
@@ -289,7 +289,7 @@ def _end_of_value(text: Octets, at: int, stop: int) -> int:
                 return -1
             is_in_bins = False
         elif octet == _OPEN:
-            if is_in_bins or not _is_bins_name(text, one + 1 - len(_BINS_NAME), at):
+            if is_in_bins or not _is_bins_name(text, one + 1 - len(_BINS_NAME), at, stop):
                 return -1
             is_in_bins = True
         elif octet == _BACKSLASH:
@@ -298,9 +298,9 @@ def _end_of_value(text: Octets, at: int, stop: int) -> int:
 
 
 @compiled
-def _is_bins_name(text: Octets, at: int, begin: int) -> bool:
+def _is_bins_name(text: Octets, at: int, begin: int, stop: int) -> bool:
     """Whether the name of the bins is here, with its comma, and not before `begin`."""
-    if at < begin or at + len(_BINS_NAME) > len(text):
+    if at < begin or at + len(_BINS_NAME) > stop:
         return False
     for one in range(len(_BINS_NAME)):
         if text[at + one] != _BINS_NAME[one]:
@@ -335,7 +335,7 @@ def _read_window(text: Octets, at: int, stop: int, numbers: Whole, bins: Whole) 
 @compiled
 def _read_bins(text: Octets, at: int, stop: int, bins: Whole) -> bool:
     """Whether bins in their order are here, up to the end of the window; none of them is zero."""
-    if not _is_bins_name(text, at, 0):
+    if not _is_bins_name(text, at, 0, stop):
         return False
     at += len(_BINS_NAME)
     previous = -1
@@ -380,6 +380,14 @@ def _put(merged: Octets, place: Whole, octet: int) -> None:
 
 
 @compiled
+def _put_text(merged: Octets, place: Whole, text: Octets, begin: int, end: int) -> None:
+    size = place[_SIZE]
+    for one in range(end - begin):
+        merged[size + one] = text[begin + one]
+    place[_SIZE] = size + end - begin
+
+
+@compiled
 def _put_comma(merged: Octets, place: Whole) -> None:
     """Where a window stands before."""
     if merged[place[_SIZE] - 1] == _CLOSE:
@@ -391,11 +399,14 @@ def _put_number(merged: Octets, place: Whole, number: int) -> None:
     is_text = number > _EXACT
     if is_text:
         _put(merged, place, _QUOTE)
-    power = 1
-    while number // power >= 10:
-        power *= 10
-    while power:
-        _put(merged, place, _ZERO + number // power % 10)
-        power //= 10
+    rest, end = number // 10, place[_SIZE] + 1
+    while rest:
+        rest //= 10
+        end += 1
+    # From behind: to divide by a number that is known is far quicker than by any other.
+    for at in range(end - 1, place[_SIZE] - 1, -1):
+        merged[at] = _ZERO + number % 10
+        number //= 10
+    place[_SIZE] = end
     if is_text:
         _put(merged, place, _QUOTE)

@@ -64,6 +64,7 @@ def test_histories_of_everything_that_is_hard_break_no_model(model: str) -> None
 
 
 @pytest.mark.soak
+@pytest.mark.timeout(600)
 @pytest.mark.parametrize("model", MODELS)
 def test_all_ten_thousand_histories_break_no_model(model: str) -> None:
     for number in range(ALL):
