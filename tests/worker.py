@@ -136,5 +136,6 @@ async def unsettled(redis: "Redis", events: int, policy: Policy) -> str:
         waiting = [start for start in orjson.loads(fields["windows"]) if parse_ms(start) // HOUR_MS < settled]
         if waiting or fields["is_outdated"] == "true":
             return f"{name} has windows to learn, {waiting}, or was corrected"
-    outboxes = [name for name in stored if name.endswith("_outbox")]
+    # Looked for once more: a subject may have been written after its outbox was looked for, and before itself was.
+    outboxes = [text(key) async for key in redis.scan_iter(match=f"{keys.PATTERN}_outbox", count=1000)]
     return f"windows wait in {outboxes}" if outboxes else ""
