@@ -1,7 +1,7 @@
 """Arrays that nobody counts the holders of, for scanners of text, whose functions are a few instructions long.
 
 Numba counts who holds an array that is handed to a function, up and down at each call, unless it can prove that it need
-not. Where a function returns in the midst of a loop it cannot, and to read a call took three quarters of its time for
+not. Where a function returns in the midst of a loop it cannot, and to read a call took two thirds of its time for
 that counting; an index, too, is first asked whether it counts from the end.
 """
 
