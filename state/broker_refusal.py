@@ -30,15 +30,18 @@ async def refusal(brokers: Brokers, *, within_seconds: float = 5.0) -> str | Non
     Asks the brokers once more, one after the other, without waiting for those that do not answer.
     """
     for host, port in map(_place, brokers.hosts.split(",")):
+        connection: AIOKafkaConnection | None = None
         try:
-            async with asyncio.timeout(within_seconds):
-                connection = await create_conn(
-                    host, port, request_timeout_ms=round(within_seconds * 1000), **brokers.security()
-                )
-                try:
+            try:
+                async with asyncio.timeout(within_seconds):
+                    connection = await create_conn(
+                        host, port, request_timeout_ms=round(within_seconds * 1000), **brokers.security()
+                    )
                     # The first that a broker refuses to answer where it wants to know more of us.
                     await connection.send(MetadataRequest([]))
-                finally:
+            finally:
+                # Not within the time to answer: however long that takes, what was said before stays.
+                if connection is not None:
                     await _close(connection)
         # TimeoutError is one of OSError.
         except (KafkaError, OSError) as error:
@@ -55,8 +58,8 @@ async def _is_there(host: str, port: int, within_seconds: float) -> bool:
         async with asyncio.timeout(within_seconds):
             # A listener without TLS says which versions it speaks before it wants to know who asks.
             connection = await create_conn(host, port, request_timeout_ms=round(within_seconds * 1000))
-            await _close(connection)
-            return True
+        await _close(connection)
+        return True
     except (KafkaError, OSError):
         pass
     # Whoever it is: nothing is told to it.
@@ -66,11 +69,6 @@ async def _is_there(host: str, port: int, within_seconds: float) -> bool:
     try:
         async with asyncio.timeout(within_seconds):
             _, writer = await asyncio.open_connection(host, port, ssl=anybody)
-            writer.close()
-            # What it says of our leaving says nothing of whether it is there.
-            with suppress(TimeoutError, OSError):
-                async with asyncio.timeout(_CLOSING_SECONDS):
-                    await writer.wait_closed()
     except (ssl.SSLEOFError, ssl.SSLZeroReturnError):
         return False
     except ssl.SSLError:
@@ -78,6 +76,11 @@ async def _is_there(host: str, port: int, within_seconds: float) -> bool:
         return True
     except OSError:
         return False
+    writer.close()
+    # What it says of our leaving says nothing of whether it is there.
+    with suppress(TimeoutError, OSError):
+        async with asyncio.timeout(_CLOSING_SECONDS):
+            await writer.wait_closed()
     return True
 
 
