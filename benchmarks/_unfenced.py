@@ -15,8 +15,10 @@ from numpy.typing import NDArray
 
 import settings
 from detection.subject import Subject
-from detection.subject_state import Arrivals
+from detection.subject_state import Arrivals, SubjectState
 from state.codec import Write
+from state.counts_codec import Counted
+from state.redis_exchange import raise_first
 from state.redis_store import RedisStore
 from stream import aggregation, app
 from stream.progress import Progress
@@ -24,15 +26,12 @@ from stream.progress import Progress
 Int64s = NDArray[np.int64]
 
 
-async def _set(store: Any, writes: Sequence[Write]) -> list[bool]:
-    """In the place of the compare-and-set: the same fields, as plain commands of one pipeline."""
-    commands: list[tuple[Any, ...]] = []
-    for write in writes:
-        if write.removed:
-            commands += [("HDEL", key, *write.removed) for key, _ in write.series]
-        commands += [("HSET", key, *flat) for key, flat in write.hashes]
-    await store._ask(commands)  # noqa: SLF001 (the store's own way to its server)
-    return [True] * len(writes)
+async def _set(store: Any, part: Sequence[tuple[SubjectState, Write | Counted]]) -> list[bool]:
+    """In the place of the compare-and-set: the same commands, without asking and without a transaction."""
+    commands = [command for _, write in part for command in write.commands]
+    exchanges = store._exchanges  # noqa: SLF001 (the store's own way to its server)
+    raise_first(await exchanges.hold(lambda exchange: exchange.ask_packed(commands)))
+    return [True] * len(part)
 
 
 def _no_offsets(calls: aggregation.Calls, _: object) -> Int64s:

@@ -17,6 +17,7 @@ from detection.kernel.latency_bins import count_bins
 from detection.kernel.log_records import BATCH_COLUMNS, RECORD_COLUMNS, index_records
 from detection.kernel.number_order import order_by_number
 from detection.kernel.reply_text import find_replies, join_values
+from detection.kernel.subject_text import FIELDS, read_subjects, write_subjects
 from detection.kernel.threshold_text import write_lines
 from detection.kernel.window_text import LATENCY_US, SUMS, merge_windows, sum_latest
 from detection.live import judge_minutes
@@ -30,7 +31,7 @@ _HOUR = 480_000
 
 
 def load_streaming_code(policy: Policy) -> None:
-    """Read no call and add no window of nobody, close an hour and judge a minute of a biller that there is not."""
+    """Read no call and add no window of nobody, load and write nobody, close an hour and judge a minute of nobody."""
     time, latency, outcome, biller = np.empty((4, 1), np.int64)
     place, ids, nothing = np.zeros(1, np.int64), np.empty((1, 2), np.int64), np.frombuffer(b"", np.uint8)
     no_text = np.empty(0, np.uint8)
@@ -40,6 +41,9 @@ def load_streaming_code(policy: Policy) -> None:
     count_bins(none, np.empty(0, np.bool_), none, place, none, none)
     sums = np.empty((SUMS, 0), np.int64)
     merge_windows(nothing, place, none, sums, place, none, none, none, none, none, no_text, place)
+    find_replies(no_text, place, 0)
+    read_subjects(no_text, place, nothing, none, none, none, np.empty(2 * FIELDS, np.int64))
+    write_subjects(none, nothing, place, no_text, place)
     number_ids(nothing, ids[:0], 0, 0, no_text, place, place, place)
     place_ids(no_text, place, 0, 0, place)
     order_by_number(np.empty(0, np.int32), place, np.empty(0, np.int32))

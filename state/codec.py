@@ -1,6 +1,6 @@
 """One subject as the hashes that are written together, and back; exact both ways.
 
-subject hash   counters, offsets, open windows            (`subject_fields`)
+subject hash   counters, offsets, open windows            (`state.counts_codec`)
 series hash    one answer and one verdict                 (`state.series_codec`)
 models hash    what was learned, a record for each series (`detection.series_model`)
 outbox hash    learned windows by hour, what is to be told (`state.outbox_codec`)
@@ -9,55 +9,46 @@ What stays as it is stored is not written again: a write that only counts events
 only publishes leaves the records alone.
 """
 
-from collections.abc import Iterable, Mapping, MutableMapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Annotated, Final
+from typing import Any, Final
 
-import msgspec
 import orjson
-from msgspec import Meta
+from hiredis import pack_command
 
 from detection.catalogue import BILLER_METRICS, metric_of
-from detection.errors import UnknownMetricError, UnreadableStateError
+from detection.errors import UnreadableStateError
 from detection.events import NEWEST_MS
-from detection.hours import MINUTE_MS
 from detection.models import Models
 from detection.policy import Policy
 from detection.rules.alert import Alert
-from detection.subject import Kind, Subject
+from detection.subject import Subject
 from detection.subject_state import SubjectState
-from detection.windows import CallWindow, GaugeWindow, Window
-from state.alert_codec import dump_alerts, dump_live, load_alerts, load_live
-from state.exclusion_codec import dump_exclusions, load_exclusions
+from detection.windows import Window
+from state.alert_codec import dump_alerts, dump_live, load_alerts
+from state.counts_codec import (
+    DAMAGED,
+    counts_of,
+    load_offsets,
+    minutes_of,
+    numbers_of,
+    of_kind,
+    subject_fields,
+    texts_of,
+    whole,
+)
+from state.exclusion_codec import dump_exclusions
 from state.keys import SCHEMA, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import outbox_entries
 from state.series_codec import about_fields, about_of, decode_series, encode_closings, encode_series, require_schema
 from state.series_fields import OBSOLETE
 from state.store import Head
-from state.stored_windows import StoredHours, StoredMinutes, dump_hours, dump_minutes
-from state.window_codec import hour_of, hour_text, load_hours, load_minutes, minute_of, moment_text
+from state.window_codec import hour_of, load_hours, load_minutes
 
 # What `head` needs, in its order.
 HEAD_FIELDS: Final = ("schema", "rev", "watermark_ms", "published_hour", "is_outdated", "offsets")
 
 _SCHEMA: Final = str(SCHEMA).encode()
-_BILLER_SLUGS: Final = tuple(metric.slug for metric in BILLER_METRICS)
-_DAMAGED: Final = (
-    AttributeError,
-    KeyError,
-    TypeError,
-    ValueError,
-    OverflowError,
-    RecursionError,
-    UnknownMetricError,
-    msgspec.DecodeError,
-)
-# No counter reaches it, and a broker's offsets are no larger.
-_MOST: Final = 2**63 - 1
-_OFFSETS: Final = msgspec.json.Decoder(dict[str, Annotated[int, Meta(ge=0, le=_MOST)]])
-_OPINIONS: Final = msgspec.json.Decoder(dict[str, int])
-
 
 Hash = tuple[str, list[bytes]]
 
@@ -80,6 +71,28 @@ class Write:
     def hashes(self) -> list[Hash]:
         """All of them, in the order in which they are to be set."""
         return self.series + self.others
+
+    @property
+    def key(self) -> str:
+        """Of the subject's own hash."""
+        return self.others[-1][0]
+
+    @property
+    def keys(self) -> list[str]:
+        """Of all hashes that it sets, the subject's own last."""
+        return [key for key, _ in self.hashes]
+
+    @property
+    def commands(self) -> list[bytes]:
+        """As the protocol has them."""
+        commands: list[tuple[Any, ...]] = [("HDEL", key, *self.removed) for key, _ in self.series if self.removed]
+        commands += [("HSET", key, *flat) for key, flat in self.hashes]
+        return [pack_command(command) for command in commands]
+
+    @property
+    def size(self) -> int:
+        """In bytes, nearly: the fields of a series are small beside the others."""
+        return sum(sum(map(len, flat)) for _, flat in self.others)
 
     def apply_to(self, state: SubjectState) -> None:
         """The write has succeeded: the state is what is stored."""
@@ -117,8 +130,9 @@ def encode(state: SubjectState, policy: Policy) -> Write:
     fields = subject_fields(state, rev=state.rev + 1)
     if not state.rev:
         fields = [b"schema", _SCHEMA, b"subject", str(subject).encode(), *fields]
-    if not (isinstance(state.minutes, StoredMinutes) and state.minutes.is_untouched):
-        fields += (b"minutes", dump_minutes(state.minutes))
+    minutes = minutes_of(state)
+    if minutes:
+        fields += (b"minutes", minutes)
     if not state.rev or names != known:
         fields += (b"metrics", " ".join(sorted(names)).encode())
     if about != state.about:
@@ -160,36 +174,6 @@ def records(state: SubjectState, slugs: Iterable[str]) -> list[bytes]:
     return flat
 
 
-def subject_fields(state: SubjectState, *, rev: int) -> list[bytes]:
-    """What every write sets of the subject's own, names and values by turns, as HSET takes them."""
-    return [
-        b"rev",
-        b"%d" % rev,
-        b"watermark",
-        moment_text(state.watermark_ms) if state.watermark_ms >= 0 else b"",
-        b"watermark_ms",
-        b"%d" % state.watermark_ms,
-        b"learned_before",
-        hour_text(state.learned_before).encode(),
-        b"settled_before",
-        hour_text(state.settled_before).encode(),
-        b"judged_before",
-        moment_text(state.judged_before * MINUTE_MS),
-        b"published_hour",
-        hour_text(state.published_hour).encode(),
-        b"is_outdated",
-        b"true" if state.is_outdated else b"false",
-        b"accepted",
-        b"%d" % state.accepted,
-        b"late",
-        b"%d" % state.late,
-        b"offsets",
-        orjson.dumps(state.offsets, option=orjson.OPT_SORT_KEYS),
-        b"windows",
-        dump_hours(state.windows),
-    ]
-
-
 def alerting_fields(state: SubjectState, *, is_published: bool) -> list[bytes]:
     """What rules and people have said of it, names and values by turns; only what may differ from what is stored."""
     flat: list[bytes] = []
@@ -210,7 +194,7 @@ def slugs_of(subject: Subject, metrics: bytes | None) -> list[str]:
     Raises UnreadableStateError that names the key.
     """
     if subject.kind == "biller":
-        return list(_BILLER_SLUGS)
+        return [metric.slug for metric in BILLER_METRICS]
     try:
         return [] if metrics is None else metrics.decode().split()
     except UnicodeDecodeError as error:
@@ -231,13 +215,11 @@ def decode(
     key = subject_key(subject)
     require_schema(key, fields, (SCHEMA,))
     try:
-        state = _counts(subject, fields)
-        state.windows = _of_kind(subject, load_hours(fields[b"windows"]))
+        state = counts_of(subject, numbers_of(fields), texts_of(fields))
+        state.windows = of_kind(subject, load_hours(fields[b"windows"]))
         state.minutes = load_minutes(fields[b"minutes"])
         metrics = [metric_of(slug) for slug in sorted(state.known)]
-        # Of no use here, but what reads the counts alone goes by it.
-        hour_of(fields.get(b"settled_before", b"1970-01-01T00:00:00Z").decode())
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
     for metric in metrics:
         slug = metric.slug
@@ -253,86 +235,6 @@ def decode(
             # Its record is not where that of a later version is.
             state.relearned.add(slug)
     return state
-
-
-def decode_counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState | None:
-    """The state of a subject's own fields alone, without models and answers; None where it is to be loaded whole.
-
-    Raises UnreadableStateError that names the key.
-    """
-    key = subject_key(subject)
-    require_schema(key, fields, (SCHEMA,))
-    settled_before = fields.get(b"settled_before")
-    if settled_before is None or not fields.get(b"about"):
-        # Written by an older version, or some of its series were.
-        return None
-    try:
-        state = _counts(subject, fields)
-        state.trained_before = hour_of(settled_before.decode())
-        state.windows = _hours(subject, fields[b"windows"], key)
-        state.minutes = StoredMinutes(fields[b"minutes"], key)
-    except _DAMAGED as error:
-        raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
-    state.has_models = state.is_whole = False
-    return state
-
-
-def _counts(subject: Subject, fields: Mapping[bytes, bytes]) -> SubjectState:
-    return SubjectState(
-        subject=subject,
-        rev=_whole(fields, b"rev"),
-        watermark_ms=_whole(fields, b"watermark_ms", least=-1, most=NEWEST_MS),
-        learned_before=hour_of(fields[b"learned_before"].decode()),
-        published_hour=hour_of(fields[b"published_hour"].decode()),
-        accepted=_whole(fields, b"accepted"),
-        late=_whole(fields, b"late"),
-        offsets=_OFFSETS.decode(fields[b"offsets"]),
-        is_outdated=fields[b"is_outdated"] == b"true",
-        known=_metrics(fields[b"metrics"], subject.kind),
-        about=fields.get(b"about", b""),
-        alerts=load_alerts(subject, fields.get(b"alerts", b"")),
-        has_alerts_stored=bool(fields.get(b"alerts")),
-        live=load_live(fields.get(b"live", b"")),
-        judged_before=_minute(fields.get(b"judged_before")),
-        opinions=_OPINIONS.decode(fields.get(b"opinions") or b"{}"),
-        exclusions=load_exclusions(fields.get(b"exclusions") or b"{}"),
-    )
-
-
-def _hours(subject: Subject, data: bytes, key: str) -> MutableMapping[int, Window]:
-    """The open windows: as the text that they are, where it is at first sight what was written of a biller."""
-    is_plain = data == b"{}" or (data[:2] == b'{"' and data[-2:] == b"}}")
-    if is_plain and subject.kind == "biller" and b'"events"' not in data:
-        return StoredHours(data, key)
-    return _of_kind(subject, load_hours(data))
-
-
-def _of_kind(subject: Subject, windows: dict[int, Window]) -> dict[int, Window]:
-    kind = CallWindow if subject.kind == "biller" else GaugeWindow
-    if not all(type(window) is kind for window in windows.values()):
-        raise TypeError(f"a {subject.kind} has only windows of its own kind")
-    return windows
-
-
-def _whole(fields: Mapping[bytes, bytes], name: bytes, *, least: int = 0, most: int = _MOST) -> int:
-    number = int(fields[name])
-    if not least <= number <= most:
-        raise ValueError(f"{name.decode()} is {number}")
-    return number
-
-
-def _minute(text: bytes | None) -> int:
-    return 0 if text is None else minute_of(text.decode())
-
-
-@lru_cache(maxsize=4_096)
-def _metrics(text: bytes, kind: Kind) -> frozenset[str]:
-    """Slugs as we write them; ValueError for any other, and for those of billers that no biller has."""
-    slugs = frozenset(text.decode().split())
-    for slug in slugs:
-        if metric_of(slug).slug != slug or (kind == "biller" and slug not in _BILLER_SLUGS):
-            raise ValueError(f"a {kind} has no metric {slug!r}")
-    return slugs
 
 
 def decode_models(state: SubjectState, records: Mapping[bytes, bytes], policy: Policy) -> None:
@@ -357,14 +259,14 @@ def head(subject: Subject, values: list[bytes | None], unrelayed: int) -> Head |
     try:
         return Head(
             subject=subject,
-            rev=_whole(fields, b"rev"),
-            watermark_ms=_whole(fields, b"watermark_ms", least=-1, most=NEWEST_MS),
+            rev=whole(fields, b"rev"),
+            watermark_ms=whole(fields, b"watermark_ms", least=-1, most=NEWEST_MS),
             published_hour=hour_of(fields[b"published_hour"].decode()),
             is_outdated=fields[b"is_outdated"] == b"true",
-            offsets=_OFFSETS.decode(fields[b"offsets"]),
+            offsets=load_offsets(fields[b"offsets"]),
             unrelayed=unrelayed,
         )
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UnreadableStateError(f"{key}: damaged: {error!r}") from error
 
 
@@ -372,7 +274,7 @@ def decode_minutes(subject: Subject, data: bytes) -> dict[int, Window]:
     """The subject's last minutes; raises UnreadableStateError naming the key."""
     try:
         return load_minutes(data)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UnreadableStateError(f"{subject_key(subject)}: damaged minutes: {error!r}") from error
 
 
@@ -380,5 +282,5 @@ def decode_alerts(subject: Subject, data: bytes) -> dict[str, Alert]:
     """The subject's alerts by their key; raises UnreadableStateError naming the key."""
     try:
         return load_alerts(subject, data)
-    except _DAMAGED as error:
+    except DAMAGED as error:
         raise UnreadableStateError(f"{subject_key(subject)}: damaged alerts: {error!r}") from error

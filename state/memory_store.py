@@ -15,13 +15,13 @@ from state.codec import (
     HEAD_FIELDS,
     decode,
     decode_alerts,
-    decode_counts,
     decode_models,
     encode,
     head,
     slugs_of,
 )
 from state.cohort_codec import DUE, REFRESHED, decode_cohorts, encode_cohorts, is_due
+from state.counts_codec import decode_counts
 from state.keys import CLOCK, COHORTS, LOG, PROGRESS, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
 from state.readable_series import answer_fields, held

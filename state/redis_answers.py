@@ -76,7 +76,7 @@ class Answers:
         for subject in subjects:
             commands.append(("HGET", subject_key(subject), "minutes"))
             commands += [("HGETALL", key) for key in series_keys(subject, slugs[subject])]
-        replies = await exchanges.hold(lambda exchange: exchange.ask_unparsed(commands))
+        replies = await exchanges.ask_unparsed(commands)
         return None if replies is None else _stored_texts(subjects, slugs, replies.joined(_FIELDS))
 
     async def _by_script(self, subjects: Sequence[Subject], slugs: Mapping[Subject, Sequence[str]]) -> list[AsStored]:

@@ -31,6 +31,10 @@ class Exchange:
 
     async def ask(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to these commands, errors among them."""
+        return await self.ask_packed([pack_command(command) for command in commands])
+
+    async def ask_packed(self, commands: Sequence[bytes]) -> list[Any]:
+        """The same, of commands as the protocol has them."""
         async with self._sent(commands) as parser:
             replies = [await parser.read_response() for _ in commands]
         return _of_the_master(replies)
@@ -38,7 +42,7 @@ class Exchange:
     async def ask_unparsed(self, commands: Sequence[Command]) -> Replies | None:
         """The replies as they came, None where some are neither strings nor hashes; raises an error among them."""
         replies = Replies(len(commands))
-        async with self._sent(commands) as parser:
+        async with self._sent([pack_command(command) for command in commands]) as parser:
             while not replies.are_whole and replies.are_usual:
                 replies.take(await _received(parser))
             if replies.are_usual:
@@ -52,10 +56,10 @@ class Exchange:
         return None
 
     @asynccontextmanager
-    async def _sent(self, commands: Sequence[Command]) -> AsyncIterator[Any]:
+    async def _sent(self, commands: Sequence[bytes]) -> AsyncIterator[Any]:
         """Send these, and give the parser of the connection, for as long as an answer may take."""
         connection = self._connection
-        await connection.send_packed_command([pack_command(command) for command in commands])
+        await connection.send_packed_command(commands)
         try:
             # One timer for all of them; `read_response` of the connection would set one for each.
             async with asyncio.timeout(connection.socket_timeout):
@@ -79,6 +83,10 @@ class Exchanges:
             replies = await self.try_all(commands)
             raise_first(replies)
         return replies
+
+    async def ask_unparsed(self, commands: Sequence[Command]) -> Replies | None:
+        """The replies as they came, None where some are neither strings nor hashes; raises an error among them."""
+        return await self.hold(lambda exchange: exchange.ask_unparsed(commands))
 
     async def try_all(self, commands: Sequence[Command]) -> list[Any]:
         """The replies to these commands, errors among them."""

@@ -26,13 +26,13 @@ from state.codec import (
     Write,
     decode,
     decode_alerts,
-    decode_counts,
     decode_models,
     encode,
     head,
     slugs_of,
 )
 from state.cohort_codec import decode_cohorts, encode_cohorts
+from state.counts_codec import Counted, decode_counts, decode_many_counts, encode_counted
 from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
 from state.redis_answers import Answers
@@ -164,8 +164,14 @@ class RedisStore:
         older: list[Subject] = []
 
         async def read(part: Sequence[Subject]) -> None:
-            replies = await self._ask([("HGETALL", subject_key(subject)) for subject in part])
-            for subject, reply in zip(part, replies, strict=True):
+            commands = [("HGETALL", subject_key(subject)) for subject in part]
+            texts = None if self._exchanges is None else await self._exchanges.ask_unparsed(commands)
+            if texts is not None:
+                states, others = decode_many_counts(part, texts)
+                found.update(states)
+                older.extend(others)
+                return
+            for subject, reply in zip(part, await self._ask(commands), strict=True):
                 if not reply:
                     continue
                 state = decode_counts(subject, _fields(reply))
@@ -199,9 +205,9 @@ class RedisStore:
         await self._index([state.subject for state in states if state.rev == 0])
         refused: list[Subject] = []
 
-        async def write(part: list[tuple[SubjectState, Write]]) -> None:
+        async def write(part: list[tuple[SubjectState, Write | Counted]]) -> None:
             last: SubjectState | None = None
-            for (state, one), written in zip(part, await self._write([one for _, one in part]), strict=True):
+            for (state, one), written in zip(part, await self._write(part), strict=True):
                 if written:
                     one.apply_to(state)
                     last = state
@@ -213,27 +219,29 @@ class RedisStore:
         await each_part(self._encoded(states), write)
         return refused
 
-    async def _write(self, writes: Sequence[Write]) -> Sequence[Any]:
+    async def _write(self, part: Sequence[tuple[SubjectState, Write | Counted]]) -> Sequence[Any]:
         """Whether each was written."""
-        written = None if self._transactions is None else await self._transactions.write(writes)
+        written = None if self._transactions is None else await self._transactions.write([one for _, one in part])
         if written is None:
+            writes = [encode(state, self._policy) if isinstance(one, Counted) else one for state, one in part]
             return await self._scripts.run([_write_call(one) for one in writes], is_durable=True)
         return written
 
-    def _encoded(self, states: Sequence[SubjectState]) -> Iterator[list[tuple[SubjectState, Write]]]:
+    def _encoded(self, states: Sequence[SubjectState]) -> Iterator[list[tuple[SubjectState, Write | Counted]]]:
         """The writes of these states, each made when its part is due."""
-        part: list[tuple[SubjectState, Write]] = []
-        size = 0
-        for state in states:
-            write = encode(state, self._policy)
-            part.append((state, write))
-            # The fields of a series are small beside them.
-            size += sum(sum(map(len, flat)) for _, flat in write.others)
-            if len(part) >= SUBJECTS_AT_ONCE or size >= _BYTES_AT_ONCE:
+        for start in range(0, len(states), SUBJECTS_AT_ONCE):
+            some = states[start : start + SUBJECTS_AT_ONCE]
+            part: list[tuple[SubjectState, Write | Counted]] = []
+            size = 0
+            for state, counted in zip(some, encode_counted(some), strict=True):
+                write = encode(state, self._policy) if counted is None else counted
+                part.append((state, write))
+                size += write.size
+                if size >= _BYTES_AT_ONCE:
+                    yield part
+                    part, size = [], 0
+            if part:
                 yield part
-                part, size = [], 0
-        if part:
-            yield part
 
     async def _index(self, subjects: Sequence[Subject]) -> None:
         """List new subjects before they are written: one that is listed and missing is harmless, the reverse is not."""

@@ -12,15 +12,19 @@ from functools import cache
 from importlib.resources import files
 from typing import Any, Final
 
+from hiredis import pack_command
 from redis.asyncio import Redis
 
 from detection.errors import DependencyError
 from state.codec import Write
+from state.counts_codec import Counted
 from state.redis_exchange import Exchange, Exchanges, raise_first
 from state.redis_pipeline import Command, Replicas
 
 # What the script answers for a subject that has something else than a hash in a hash's place.
 _NOT_WRITABLE: Final = b""
+_MULTI: Final = pack_command(("MULTI",))
+_EXEC: Final = pack_command(("EXEC",))
 
 
 class Transactions:
@@ -30,19 +34,19 @@ class Transactions:
         self._exchanges = Exchanges(client)
         self._replicas = replicas
 
-    async def write(self, writes: Sequence[Write]) -> list[bool] | None:
+    async def write(self, writes: Sequence[Write | Counted]) -> list[bool] | None:
         """Whether each was written, or refused for its revision; None where nothing was, and the script has to tell.
 
         DependencyError when the server does not answer; each of them may then be written.
         """
         return await self._exchanges.hold(lambda exchange: self._write(exchange, writes))
 
-    async def _write(self, exchange: Exchange, writes: Sequence[Write]) -> list[bool] | None:
-        own = [write.others[-1][0] for write in writes]
+    async def _write(self, exchange: Exchange, writes: Sequence[Write | Counted]) -> list[bool] | None:
+        own = [write.key for write in writes]
         if len(set(own)) < len(own):
             # The second write of a subject must see the first one's revision.
             return None
-        keys = [[key for key, _ in write.hashes] for write in writes]
+        keys = [write.keys for write in writes]
         asked = ("EVAL", _script(), sum(map(len, keys)), *(key for each in keys for key in each), *map(len, keys))
         replies = await exchange.ask([("WATCH", *own), asked])
         raise_first(replies)
@@ -51,17 +55,16 @@ class Transactions:
         if not any(is_due) or _NOT_WRITABLE in revisions:
             raise_first(await exchange.ask([("UNWATCH",)]))
             return None if _NOT_WRITABLE in revisions else is_due
-        commands: list[Command] = [("MULTI",)]
+        commands = [_MULTI]
         for write, due in zip(writes, is_due, strict=True):
             if due:
-                if write.removed:
-                    commands += [("HDEL", key, *write.removed) for key, _ in write.series]
-                commands += [("HSET", key, *flat) for key, flat in write.hashes]
-        commands.append(("EXEC",))
+                commands += write.commands
+        commands.append(_EXEC)
         executed = len(commands) - 1
         if self._replicas.count:
-            commands.append(("WAIT", self._replicas.count, self._replicas.within_ms))
-        replies = await exchange.ask(commands)
+            wait: Command = ("WAIT", self._replicas.count, self._replicas.within_ms)
+            commands.append(pack_command(wait))
+        replies = await exchange.ask_packed(commands)
         raise_first(replies)
         if replies[executed] is None:
             return None

@@ -6,6 +6,7 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from detection.kernel.reply_text import Octets, Whole, find_replies, join_values
+from detection.kernel.subject_text import FIELDS, NUMBERS, TEXTS, read_subjects
 
 _OTHER: Final = -1
 
@@ -29,6 +30,19 @@ class Joined(NamedTuple):
     octets: Octets
     end: Whole
     kind: Whole
+
+
+class Hashes(NamedTuple):
+    """What is in each of N replies that are subjects' own hashes, as `detection.kernel.subject_text` reads them.
+
+    Reply i is from `end[i]` to `end[i + 1]`. Where its `kind` is TEXT, its NUMBERS are in `numbers`, and `text_at` has
+    where each of its TEXTS begins and ends.
+    """
+
+    end: list[int]
+    kind: list[int]
+    numbers: list[list[int]]
+    text_at: list[list[list[int]]]
 
 
 class Replies:
@@ -67,3 +81,19 @@ class Replies:
             np.frombuffer(self.octets, np.uint8), self._end, fields.names, fields.name_end, fields.version, *found
         )
         return found
+
+    def subjects(self, schema: bytes) -> Hashes:
+        """Of all replies, once they are whole and usual; those of that version alone are read."""
+        count = len(self._end) - 1
+        kind, field_at = np.empty(count, np.int64), np.empty(2 * FIELDS, np.int64)
+        numbers, text_at = np.empty((count, NUMBERS), np.int64), np.empty((count, TEXTS, 2), np.int64)
+        read_subjects(
+            np.frombuffer(self.octets, np.uint8),
+            self._end,
+            np.frombuffer(schema, np.uint8),
+            numbers.ravel(),
+            text_at.ravel(),
+            kind,
+            field_at,
+        )
+        return Hashes(self._end.tolist(), kind.tolist(), numbers.tolist(), text_at.tolist())

@@ -18,7 +18,7 @@ Whole = NDArray[np.int64]
 # What a reply comes to: nothing is stored; a text; a hash with other fields than expected, or with a line feed in one.
 ABSENT, TEXT, UNUSUAL = range(3)
 
-_MAP, _ARRAY, _BULK, _NULL, _MINUS, _RETURN, _FEED, _ZERO, _NINE = (ord(one) for one in "%*$_-\r\n09")
+_MAP, _ARRAY, BULK, _NULL, _MINUS, _RETURN, _FEED, _ZERO, _NINE = (ord(one) for one in "%*$_-\r\n09")
 # No length of a reply has as many.
 _DIGITS = 12
 # What is said in place of a length: there is no such thing, it has not all come yet, it is something else.
@@ -68,10 +68,10 @@ def join_values(
     for i in range(len(end) - 1):
         text_end[i] = size
         first = octets[end[i]]
-        length, at = _size(octets, end[i], stop)
-        if length < 0 or (length == 0 and first != _BULK):
+        length, at = read_size(octets, end[i], stop)
+        if length < 0 or (length == 0 and first != BULK):
             kind[i] = ABSENT
-        elif first == _BULK:
+        elif first == BULK:
             kind[i] = TEXT
             size = _put(texts, size, octets, at, length)
         elif _find_values(octets, length, at, stop, names, name_end, value_at) and _is_same(octets, value_at, version):
@@ -93,17 +93,17 @@ def _find_values(
         return False
     value_at[:] = -1
     for expected in range(count):
-        length, at = _size(octets, at, stop)
+        length, at = read_size(octets, at, stop)
         found = -1
         # A small hash keeps them in the order in which they came, a large one in none.
         for one in range(count):
             j = expected + one - (count if expected + one >= count else 0)
-            if length == name_end[j + 1] - name_end[j] and _is_name(octets, at, names, name_end[j], length):
+            if length == name_end[j + 1] - name_end[j] and is_at(octets, at, names, name_end[j], length):
                 found = j
                 break
         if found < 0 or value_at[found, 0] >= 0:
             return False
-        length, at = _size(octets, at + length + 2, stop)
+        length, at = read_size(octets, at + length + 2, stop)
         value_at[found, 0], value_at[found, 1] = at, at + length
         at += length + 2
     return True
@@ -135,15 +135,15 @@ def _put(texts: Octets, size: int, octets: Octets, at: int, length: int) -> int:
 @compiled
 def _end_of_reply(octets: Octets, at: int, stop: int) -> int:
     """The place behind it."""
-    items, behind = _size(octets, at, stop)
+    items, behind = read_size(octets, at, stop)
     if items < 0:
         return behind if items == _NOTHING else items
-    if octets[at] == _BULK:
+    if octets[at] == BULK:
         return _end_of_bulk(items, behind, stop)
     for _ in range(items):
-        if behind < stop and octets[behind] != _BULK:
+        if behind < stop and octets[behind] != BULK:
             return _OTHER
-        length, behind = _size(octets, behind, stop)
+        length, behind = read_size(octets, behind, stop)
         if length < 0:
             return _OTHER if length == _NOTHING else length
         behind = _end_of_bulk(length, behind, stop)
@@ -159,14 +159,14 @@ def _end_of_bulk(length: int, at: int, stop: int) -> int:
 
 
 @compiled
-def _size(octets: Octets, at: int, stop: int) -> tuple[int, int]:
+def read_size(octets: Octets, at: int, stop: int) -> tuple[int, int]:
     """Of what begins here the bytes, or the names and values that it has, and the place behind that line."""
     if at >= stop:
         return _UNFINISHED, at
     first = octets[at]
     if first == _NULL:
         return (_NOTHING if at + 3 <= stop else _UNFINISHED), at + 3
-    if first not in (_BULK, _ARRAY, _MAP):
+    if first not in (BULK, _ARRAY, _MAP):
         return _OTHER, at
     length, behind = _length(octets, at + 1, stop)
     return (2 * length if first == _MAP and length > 0 else length), behind
@@ -193,7 +193,7 @@ def _length(octets: Octets, at: int, stop: int) -> tuple[int, int]:
 
 
 @compiled
-def _is_name(octets: Octets, at: int, names: Octets, name: int, length: int) -> bool:
+def is_at(octets: Octets, at: int, names: Octets, name: int, length: int) -> bool:
     for one in range(length):
         if octets[at + one] != names[name + one]:
             return False
@@ -204,4 +204,4 @@ def _is_name(octets: Octets, at: int, names: Octets, name: int, length: int) -> 
 def _is_same(octets: Octets, value_at: Whole, version: Octets) -> bool:
     """Whether the first value is the version."""
     begin, end = value_at[0, 0], value_at[0, 1]
-    return end - begin == len(version) and _is_name(octets, begin, version, 0, len(version))
+    return end - begin == len(version) and is_at(octets, begin, version, 0, len(version))

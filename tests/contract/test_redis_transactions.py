@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
 import pytest
+from hiredis import pack_command
 from redis import exceptions
 
 from detection.errors import DependencyError
@@ -27,11 +28,11 @@ def at_the_transaction(
     happened: list[int] = []
 
     class Disturbed(Exchange):
-        async def ask(self, commands: Sequence[Command]) -> list[Any]:
-            if commands[0] != ("MULTI",) or happened:
-                return await super().ask(commands)
+        async def ask_packed(self, commands: Sequence[bytes]) -> list[Any]:
+            if commands[0] != pack_command(("MULTI",)) or happened:
+                return await super().ask_packed(commands)
             happened.append(len(commands))
-            return await happens(lambda: Exchange.ask(self, commands))
+            return await happens(lambda: Exchange.ask_packed(self, commands))
 
     monkeypatch.setattr(redis_exchange, "Exchange", Disturbed)
     return happened

@@ -10,7 +10,8 @@ from detection.hours import parse_ms
 from detection.kernel.row import ROW
 from detection.series_model import SeriesModel
 from state.calendar_files import read_calendar
-from state.codec import decode_counts, decode_models
+from state.codec import decode_models
+from state.counts_codec import decode_counts
 from state.export import said_of, with_check
 from state.keys import models_key, series_key, subject_key
 from state.redis_progress import decode_lives

@@ -13,7 +13,8 @@ from detection.rules.book import RuleBook, in_force
 from detection.rules.rule import Rule
 from detection.subject import Subject
 from detection.subject_state import Arrivals, SubjectState
-from state.codec import decode, decode_counts, decode_models, encode, slugs_of
+from state.codec import decode, decode_models, encode, slugs_of
+from state.counts_codec import decode_counts
 from state.keys import models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import decode_alert_history, decode_announcements, decode_outbox
 from state.readable_series import answer_fields, survey_fields

@@ -14,12 +14,16 @@ import orjson
 
 from detection.errors import UnreadableStateError
 from detection.subject import Subject
-from state.codec import HEAD_FIELDS, decode, decode_counts, decode_models, head, slugs_of
+from detection.subject_state import SubjectState
+from state.codec import HEAD_FIELDS, decode, decode_models, head, slugs_of
+from state.counts_codec import decode_counts, decode_many_counts, subject_fields
 from state.export import MODELS, OUTBOX, OWN
 from state.keys import models_key, outbox_key, series_key, subject_key
 from state.outbox_codec import decode_outbox
 from state.readable_series import answer_fields
+from state.replies import Replies
 from state.series_fields import ANSWER_FIELDS
+from state.stored_windows import dump_minutes
 from state.survey_codec import survey_commands, survey_of, tally_commands, tally_of
 from tests.contract.states import POLICY, biller, model
 from tests.fuzz.targets.living import Fields, Hashes, endures, values_of, written
@@ -40,6 +44,7 @@ def check(data: bytes) -> None:
     try:
         found = head(subject, values_of(own, HEAD_FIELDS), 0)
         counts = decode_counts(subject, own)
+        _read_at_once(subject, own, counts)
         if counts is not None:
             list(counts.minutes.items())
             decode_models(counts, parts.get(MODELS, {}), POLICY)
@@ -51,6 +56,21 @@ def check(data: bytes) -> None:
         return
     assert found is not None
     endures(state, stored)
+
+
+def _read_at_once(subject: Subject, own: Fields, counts: SubjectState | None) -> None:
+    """By machine code, from what the server says: nothing else than what was read field by field."""
+    replies = Replies(1)
+    texts = [text for pair in own.items() for text in pair]
+    replies.take(b"%%%d\r\n" % len(own) + b"".join(b"$%d\r\n%b\r\n" % (len(text), text) for text in texts))
+    found, older = decode_many_counts([subject], replies)
+    assert (list(found), older) == (([subject], []) if counts else ([], [subject]))
+    for state in found.values():
+        assert counts is not None
+        assert subject_fields(state, rev=state.rev) == subject_fields(counts, rev=counts.rev)
+        assert (dump_minutes(state.minutes), state.known) == (dump_minutes(counts.minutes), counts.known)
+        assert (state.alerts, state.live, state.about) == (counts.alerts, counts.live, counts.about)
+        assert (state.opinions, state.exclusions) == (counts.opinions, counts.exclusions)
 
 
 def _looked_at(subject: Subject, slugs: list[str], stored: Hashes) -> None:
