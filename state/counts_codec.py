@@ -27,7 +27,7 @@ from detection.windows import CallWindow, GaugeWindow, Window
 from state.alert_codec import load_alerts, load_live
 from state.exclusion_codec import load_exclusions
 from state.keys import SCHEMA, subject_key
-from state.replies import Replies
+from state.replies import Replies, fields_of
 from state.series_codec import require_schema
 from state.stored_windows import StoredHours, StoredMinutes, dump_hours, dump_minutes
 from state.window_codec import hour_of, hour_text, load_hours, minute_of, moment_text
@@ -287,11 +287,10 @@ def _counted(subject: Subject, key: str, numbers: Numbers, texts: Texts) -> Subj
 
 
 def _parsed(reply: bytes) -> Mapping[bytes, bytes]:
-    """The hash that HGETALL answered, in whichever version of the protocol."""
+    """The hash that HGETALL answered."""
     reader = Reader()
     reader.feed(reply)
-    found = reader.gets()
-    return found if isinstance(found, dict) else dict(zip(found[::2], found[1::2], strict=True))
+    return fields_of(reader.gets())
 
 
 def load_offsets(data: bytes) -> dict[str, int]:

@@ -5,7 +5,7 @@ on, so the repeat is refused, `save` names the subject among those it did not wr
 after any conflict. The offsets in what it loads tell which events are in it.
 """
 
-from collections.abc import AsyncIterator, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any, Final, Self
 
@@ -34,15 +34,14 @@ from state.codec import (
 from state.cohort_codec import decode_cohorts, encode_cohorts
 from state.counts_codec import Counted, decode_counts, decode_many_counts, encode_counted
 from state.keys import CLOCK, SUBJECTS, models_key, outbox_key, series_key, subject_key
-from state.outbox_codec import PUBLISHED, decode_alert_history, decode_announcements, decode_outbox, outbox_fields
 from state.redis_answers import Answers
 from state.redis_exchange import Exchanges
 from state.redis_glances import Glances
+from state.redis_outboxes import Outboxes
 from state.redis_pipeline import (
     ADVANCE_CLOCK,
     CONFIRM_SUBJECT,
     FIND_BEHIND,
-    FORGET_PUBLISHED,
     LIST_SUBJECTS,
     NO_REPLICAS,
     READ_HASHES,
@@ -58,6 +57,7 @@ from state.redis_pipeline import (
     redis_errors,
 )
 from state.redis_transactions import Transactions
+from state.replies import fields_of, pairs_of
 from state.store import Announcements, Head, LearnedHour, LogLife, Reached, is_owned
 from state.survey import Lately, Survey, Tally
 from state.survey_codec import survey_commands, survey_of, tally_commands, tally_of
@@ -84,6 +84,7 @@ class RedisStore:
         self._scripts = Scripts(client, replicas=replicas, exchange=exchange)
         self._answers = Answers(self._ask, self._scripts, self._exchanges, Glances(client, self._exchanges))
         self._transactions = Transactions(client, replicas) if is_single else None
+        self._outboxes = Outboxes(self._ask, self._pipeline, self._scripts)
         # Of each part that was written since the last look at the progress, the last subject and its revision. On a
         # cluster they are on other nodes than the progress, which says nothing of those.
         self._written: dict[str, int] = {}
@@ -133,9 +134,9 @@ class RedisStore:
         slugs = await self._slugs(subjects)
 
         async def read(part: Sequence[Subject]) -> None:
-            calls = [_keys_first(READ_HASHES, _keys(subject, slugs[subject])) for subject in part]
+            calls = [_read_call(_keys(subject, slugs[subject])) for subject in part]
             for subject, replies in zip(part, await self._scripts.run(calls), strict=True):
-                fields, models, *series = (_pairs(reply) for reply in replies)
+                fields, models, *series = (pairs_of(reply) for reply in replies)
                 if not fields:
                     continue
                 if not set(slugs_of(subject, fields.get(b"metrics"))) <= set(slugs[subject]):
@@ -174,7 +175,7 @@ class RedisStore:
             for subject, reply in zip(part, await self._ask(commands), strict=True):
                 if not reply:
                     continue
-                state = decode_counts(subject, _fields(reply))
+                state = decode_counts(subject, fields_of(reply))
                 if state is None:
                     older.append(subject)
                 else:
@@ -194,7 +195,7 @@ class RedisStore:
             replies = await self._ask(commands)
             for state, rev, reply in zip(part, replies[::2], replies[1::2], strict=True):
                 if state.about and rev == b"%d" % state.rev:
-                    decode_models(state, _fields(reply), self._policy)
+                    decode_models(state, fields_of(reply), self._policy)
                 else:
                     moved.append(state.subject)
 
@@ -383,60 +384,22 @@ class RedisStore:
         return {subject: {hour: one.window for hour, one in hours.items()} for subject, hours in found.items()}
 
     async def learned_hours(self, subjects: Sequence[Subject]) -> dict[Subject, dict[int, LearnedHour]]:
-        found: dict[Subject, dict[int, LearnedHour]] = {}
-
-        async def read(part: Sequence[Subject]) -> None:
-            replies = await self._scripts.run([_keys_first(READ_HASHES, [outbox_key(subject)]) for subject in part])
-            for subject, (reply,) in zip(part, replies, strict=True):
-                hours = decode_outbox(subject, _pairs(reply))
-                if hours:
-                    found[subject] = hours
-
-        await in_parts(subjects, read)
-        return found
+        return await self._outboxes.learned_hours(subjects)
 
     async def relayed(self, hours: Mapping[Subject, Sequence[int]]) -> None:
-        async def delete(part: Sequence[Subject]) -> None:
-            await self._pipeline(
-                [("HDEL", outbox_key(subject), *outbox_fields(hours[subject])) for subject in part if hours[subject]]
-            )
-
-        await in_parts(list(hours), delete)
+        await self._outboxes.relayed(hours)
 
     async def alert_history(self, subjects: Sequence[Subject]) -> dict[Subject, dict[str, Transition]]:
-        read = {subject: decode_alert_history(subject, fields) async for subject, fields in self._outboxes(subjects)}
-        return {subject: found for subject, found in read.items() if found}
+        return await self._outboxes.alert_history(subjects)
 
     async def alert_history_kept(self, names: Mapping[Subject, Iterable[str]]) -> None:
-        async def delete(part: Sequence[Subject]) -> None:
-            await self._pipeline([("HDEL", outbox_key(subject), *names[subject]) for subject in part])
-
-        await in_parts([subject for subject in names if names[subject]], delete)
+        await self._outboxes.alert_history_kept(names)
 
     async def announcements(self, subjects: Sequence[Subject]) -> dict[Subject, Announcements]:
-        read = {subject: decode_announcements(subject, fields) async for subject, fields in self._outboxes(subjects)}
-        return {subject: found for subject, found in read.items() if found is not None}
-
-    async def _outboxes(self, subjects: Sequence[Subject]) -> AsyncIterator[tuple[Subject, Mapping[bytes, bytes]]]:
-        """Those that are not empty."""
-        found: list[tuple[Subject, Mapping[bytes, bytes]]] = []
-
-        async def read(part: Sequence[Subject]) -> None:
-            replies = await self._ask([("HGETALL", outbox_key(subject)) for subject in part])
-            found.extend((subject, _fields(reply)) for subject, reply in zip(part, replies, strict=True) if reply)
-
-        await in_parts(subjects, read)
-        for one in found:
-            yield one
+        return await self._outboxes.announcements(subjects)
 
     async def announced(self, told: Mapping[Subject, Announcements]) -> None:
-        async def delete(part: Sequence[Subject]) -> None:
-            with_alerts = [subject for subject in part if told[subject].alerts]
-            await self._pipeline([("HDEL", outbox_key(subject), *told[subject].alerts) for subject in with_alerts])
-            published = [(subject, told[subject].published) for subject in part if told[subject].published]
-            await self._scripts.run([(FORGET_PUBLISHED, 1, outbox_key(one), PUBLISHED, rev) for one, rev in published])
-
-        await in_parts(list(told), delete)
+        await self._outboxes.announced(told)
 
     async def advance_clock(self, ms: int) -> int:
         (shown,) = await self._scripts.run([(ADVANCE_CLOCK, 1, CLOCK, ms, iso(ms))])
@@ -499,8 +462,8 @@ def _keys(subject: Subject, slugs: Sequence[str]) -> list[str]:
     return [subject_key(subject), models_key(subject), *(series_key(subject, slug) for slug in slugs)]
 
 
-def _keys_first(script: str, keys: Sequence[str]) -> Command:
-    return (script, len(keys), *keys)
+def _read_call(keys: Sequence[str]) -> Command:
+    return (READ_HASHES, len(keys), *keys)
 
 
 def _write_call(write: Write) -> Command:
@@ -516,12 +479,3 @@ def _write_call(write: Write) -> Command:
         *map(len, flats),
         *(each for flat in flats for each in flat),
     )
-
-
-def _fields(reply: Any) -> Mapping[bytes, bytes]:
-    """The hash that HGETALL answered, in whichever form."""
-    return reply if isinstance(reply, dict) else _pairs(reply)
-
-
-def _pairs(flat: Sequence[bytes]) -> dict[bytes, bytes]:
-    return dict(zip(flat[::2], flat[1::2], strict=True))

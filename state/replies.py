@@ -1,7 +1,7 @@
 """Replies of the store's server as they come in, and the texts in them: no Python object is made for a field."""
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 
@@ -97,3 +97,13 @@ class Replies:
             field_at,
         )
         return Hashes(self._end.tolist(), kind.tolist(), numbers.tolist(), text_at.tolist())
+
+
+def fields_of(reply: Any) -> Mapping[bytes, bytes]:
+    """The hash that HGETALL answered, in whichever version of the protocol."""
+    return reply if isinstance(reply, dict) else pairs_of(reply)
+
+
+def pairs_of(flat: Sequence[bytes]) -> dict[bytes, bytes]:
+    """A hash that came as names and values by turns."""
+    return dict(zip(flat[::2], flat[1::2], strict=True))
