@@ -194,6 +194,7 @@ def _length(octets: Octets, at: int, stop: int) -> tuple[int, int]:
 
 @compiled
 def is_at(octets: Octets, at: int, names: Octets, name: int, length: int) -> bool:
+    """Whether so many letters from here on are those from the place `name` on."""
     for one in range(length):
         if octets[at + one] != names[name + one]:
             return False

@@ -5,6 +5,7 @@ from dataclasses import fields as fields_of
 from dataclasses import replace
 from typing import Any
 
+import orjson
 import pytest
 from hiredis import Reader, pack_command
 from hypothesis import given, settings
@@ -14,12 +15,13 @@ from detection.errors import UnreadableStateError
 from detection.events import NEWEST_MS
 from detection.exclusions import Exclusion, Exclusions
 from detection.hours import HOUR_MS
+from detection.kernel.subject_text import LONGEST_COMMAND
 from detection.live import LiveNormal
 from detection.subject import Subject
 from detection.subject_state import SubjectState
 from detection.windows import CallWindow
 from state.codec import encode
-from state.counts_codec import Counted, decode_counts, decode_many_counts, encode_counted
+from state.counts_codec import Counted, decode_counts, decode_many_counts, encode_counted, minutes_of
 from state.exclusion_codec import dump_exclusions
 from state.keys import subject_key
 from state.replies import Replies
@@ -95,6 +97,8 @@ def test_a_write_that_only_counts_is_the_same_command(states: list[SubjectState]
             continue
         assert write == Counted(subject_key(state.subject), b"%d" % state.rev, command_of(state))
         general = encode(state, POLICY)
+        texts = (subject_key(state.subject).encode(), dump_hours(state.windows), minutes_of(state))
+        assert len(write.command) <= LONGEST_COMMAND + len(orjson.dumps(state.offsets)) + sum(map(len, texts))
         assert (general.key, general.keys, general.commands) == (write.key, list(write.keys), write.commands)
         assert write.size == len(write.command)
         other = replace(state)
