@@ -2,8 +2,9 @@
 
 Each biller, with four weeks behind it (`benchmarks._population`), has one settled hour to learn and one closed hour to
 judge and publish. Worker processes as many as there are cores, each with its share of the partitions, work that off by
-`Pipeline.tick`, as a worker does: against the embedded Valkey, append-only file on. Afterwards a sample is held against
-what the single model answers for the same hours, to the last bit. Also with 10,000 and 100,000 series: the growth.
+`Pipeline.tick`, as a worker does: against the embedded Valkey, append-only file on, once that has rewritten what the
+filling had appended. Afterwards a sample is held against what the single model answers for the same hours, to the last
+bit. Also with 10,000 and 100,000 series: the growth.
 
 Beside it, in the same run: the same closings one by one.
 """
@@ -112,6 +113,8 @@ def _measure(context: Context, series: int, how: str) -> Closed:
     with tempfile.TemporaryDirectory(prefix="tidemark-bench-") as name, _valkey(Path(name)) as valkey:
         with context.part(f"{billers:,} billers with four weeks behind them, into Redis"):
             filled = fill(valkey.url, population)
+        with context.part("until Redis has rewritten its append-only file"):
+            _wait_for_rewriting(valkey.url)
         with context.part(f"closing {SERIES_OF_BILLER * billers:,} series by {how}"):
             closed = _close(valkey, population, how, filled)
         asyncio.run(_check(valkey.url, population))
@@ -121,6 +124,14 @@ def _measure(context: Context, series: int, how: str) -> Closed:
         f"{closed.bytes_before:,.0f} bytes a series, peak {closed.peak_mib:,.0f} MiB"
     )
     return closed
+
+
+def _wait_for_rewriting(url: str) -> None:
+    """Until no process of Redis works off what was written before."""
+    client = redis.Redis.from_url(url)
+    while any(client.info("persistence")[name] for name in ("aof_rewrite_in_progress", "aof_rewrite_scheduled")):
+        time.sleep(0.2)
+    client.close()
 
 
 def _close(valkey: Valkey, population: Population, how: str, filled: int) -> Closed:

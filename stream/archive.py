@@ -73,24 +73,28 @@ class ArchiveReader(ConsumerRebalanceListener):  # type: ignore[misc]  # aiokafk
         self._sources: dict[TopicPartition, str] = {}
         self._rows_of_record = 1.0
 
-    async def run(self) -> None:
-        """Until it is cancelled; what is away is waited for."""
+    async def run(self, should_stop: Callable[[], bool]) -> None:
+        """Until it is cancelled or should stop; what is away is waited for.
+
+        A cancellation alone can be lost on its way: in Python 3.11 by `asyncio.wait_for`, when what it waits for comes
+        at the same moment.
+        """
         async for attempt in AsyncRetrying(
             retry=retry_if_exception_type((KafkaError, DependencyError)),
             wait=wait_random_exponential(multiplier=0.2, max=5),
             before_sleep=self._say("archive.interrupted"),
         ):
             with attempt:
-                await self._run()
+                await self._run(should_stop)
 
-    async def _run(self) -> None:
+    async def _run(self, should_stop: Callable[[], bool]) -> None:
         self._unplaced, self._next, self._sources = set(), {}, {}
         consumer = self._consumer = self._connect()
         consumer.subscribe((OBSERVATIONS,), listener=self)
         writing: asyncio.Task[None] | None = None
         try:
             await consumer.start()
-            while True:
+            while not should_stop():
                 if self._unplaced:
                     await _finished(writing)
                     await self._place(consumer)

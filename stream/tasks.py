@@ -183,7 +183,7 @@ def add_archive(
             ):
                 with attempt:
                     await topic.maybe_declare()
-            await reader.run()
+            await reader.run(lambda: app.should_stop)
         except Exception as error:
             log.exception("archive.failed")
             await app.crash(error)

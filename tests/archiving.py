@@ -1,12 +1,15 @@
 """A process that does nothing but archive, for tests: the reader as the worker has it, without the rest of a worker.
 
-`between` as its argument makes it end, as by SIGKILL, after its first transaction and before Kafka hears of it.
+`between` as its argument makes it end, as by SIGKILL, after its first transaction and before Kafka hears of it. `deaf`
+makes it stop while it asks where to read, with a cancellation that is lost there.
 """
 
 import asyncio
 import os
 import signal
 import sys
+from collections.abc import Sequence
+from contextlib import suppress
 from typing import Any
 
 from prometheus_client import CollectorRegistry
@@ -22,8 +25,22 @@ from stream import archive
 from stream.archive import ArchiveReader
 
 
-async def read(settings: Settings, *, is_killed_between: bool) -> None:
-    """Until somebody ends the process."""
+class DeafArchive(Archive):
+    """Hears no cancellation while it is asked for offsets, which takes until there was one."""
+
+    def __init__(self, database: Database) -> None:
+        super().__init__(database)
+        self.is_asked = asyncio.Event()
+
+    async def offsets(self, sources: Sequence[str]) -> dict[str, int]:
+        self.is_asked.set()
+        with suppress(asyncio.CancelledError):
+            await asyncio.Event().wait()
+        return await super().offsets(sources)
+
+
+async def read(settings: Settings, *, is_killed_between: bool, is_deaf: bool) -> None:
+    """Until somebody ends the process, or, of the deaf one, until it has stopped."""
 
     def connect() -> Any:
         consumer = archive.connect(
@@ -38,8 +55,10 @@ async def read(settings: Settings, *, is_killed_between: bool) -> None:
 
     store = RedisStore.connect(settings.redis_url.get_secret_value(), settings.policy())
     async with Database(settings.postgres_url.get_secret_value(), timeout_seconds=1.0) as database:
+        deaf = DeafArchive(database)
+        is_asked = deaf.is_asked if is_deaf else asyncio.Event()
         reader = ArchiveReader(
-            Archive(database),
+            deaf if is_deaf else Archive(database),
             store,
             metrics.instruments(CollectorRegistry()),
             log_id=settings.kafka_log_id,
@@ -48,10 +67,14 @@ async def read(settings: Settings, *, is_killed_between: bool) -> None:
             future_ms=settings.future_seconds * SECOND_MS,
             pause_seconds=settings.flush_seconds,
         )
-        await reader.run()
+        reading = asyncio.create_task(reader.run(is_asked.is_set))
+        if is_deaf:
+            await is_asked.wait()
+            reading.cancel()
+        await reading
 
 
 if __name__ == "__main__":
     chosen = load()
     logs.configure(chosen)
-    asyncio.run(read(chosen, is_killed_between="between" in sys.argv))
+    asyncio.run(read(chosen, is_killed_between="between" in sys.argv, is_deaf="deaf" in sys.argv))

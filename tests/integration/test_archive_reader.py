@@ -158,6 +158,15 @@ async def test_a_reader_killed_between_the_two_commits_adds_nothing(
     assert (repeated_rows(url), wrong_windows(url)) == ([], [])
 
 
+async def test_a_reader_whose_cancellation_is_lost_stops_all_the_same(
+    environment: dict[str, str], producer: AIOKafkaProducer, tmp_path: Path
+) -> None:
+    await send(producer, observations(100))
+    with WorkerProcess(environment, tmp_path / "deaf.log", (*READER, "deaf")) as deaf:
+        assert await asyncio.to_thread(deaf.wait, 30) == 0, deaf.log()
+    assert "archive.placed" in deaf.log()
+
+
 async def test_a_topic_that_is_read_again_adds_nothing(
     stack: Stack, environment: dict[str, str], producer: AIOKafkaProducer, tmp_path: Path
 ) -> None:
